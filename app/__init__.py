@@ -1,0 +1,1 @@
+"""The HTTP service: bytes in, calibrated probabilities out."""

@@ -1,0 +1,1 @@
+"""What training and serving share: networks, preprocessing, probabilities and checkpoints."""

@@ -1,0 +1,209 @@
+"""The only reader and writer of checkpoints: one .safetensors file that describes itself.
+
+Owns the file format: the weights, one JSON document under the metadata key `classifier`, and under
+`sha256` a hash over that document and every tensor, so that a single flipped bit is refused. Knows
+nothing of training or serving, and never unpickles.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from models.golden import Golden
+from models.preprocess import Preprocessing
+from models.registry import Architecture, build
+
+FORMAT = 1
+DOCUMENT_KEY, HASH_KEY = "classifier", "sha256"
+VERSION_DIGITS = 12
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be used. The message is one line that names the file and the fault."""
+
+    def __init__(self, path: Path, fault: str) -> None:
+        super().__init__(f"{path}: {fault}")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    libraries = {name: installed_version(name) for name in ("torch", "pillow", "numpy", "safetensors")}
+    return {"python": platform.python_version(), **libraries}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """All that a checkpoint says beside its weights.
+
+    `labels` are the classes' names by index, unique. `metrics` maps the split they were measured on
+    to names and values. `history` has one record an epoch. `dataset` holds its name, fingerprint and
+    split sizes, `recipe` every setting of the training run. `calibration` is None where none was made.
+    Raises ValueError, naming the field, its value and the allowed range.
+    """
+
+    architecture: Architecture
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    golden: Golden
+    temperature: float = 1.0
+    calibration: dict[str, Any] | None = None
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    history: tuple[dict[str, float], ...] = ()
+    dataset: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    versions: dict[str, str] = field(default_factory=_versions)
+    created_at: str = field(default_factory=_now)
+
+    def __post_init__(self) -> None:
+        a, p = self.architecture, self.preprocessing
+        if len(self.labels) != a.num_classes:
+            raise ValueError(f"labels has {len(self.labels)} names, but the weights have {a.num_classes} classes")
+        if len(set(self.labels)) != len(self.labels) or not all(self.labels):
+            raise ValueError("labels must be unique and not empty")
+        if (p.size, p.channels) != (a.input_size, a.in_channels):
+            raise ValueError(
+                f"preprocessing gives {p.size} pixels and {p.channels} channels, "
+                f"but the network takes {a.input_size} and {a.in_channels}"
+            )
+        if len(self.golden.logits) != a.num_classes:
+            raise ValueError(f"golden has {len(self.golden.logits)} logits, but there are {a.num_classes} classes")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}, but must be positive and finite")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """`state` maps tensor names to float32 weights; `version` is the file's own short hash."""
+
+    path: Path
+    description: Description
+    state: dict[str, Tensor]
+    version: str
+
+
+def write(path: Path, description: Description, model: nn.Module) -> str:
+    """Writes `model`'s weights and `description`, all or nothing, and returns the version.
+
+    The file appears under its name only when it is complete and on the disk. Raises OSError.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    document = _to_json(description)
+    data = safetensors.torch.save(state, {DOCUMENT_KEY: document, HASH_KEY: _hash(document, state)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # makes the new name itself survive a power cut
+    finally:
+        os.close(folder)
+    return _version(data)
+
+
+def read(path: Path) -> Checkpoint:
+    """Reads and checks a checkpoint. Raises CheckpointError for anything that is not a whole, sound one."""
+    try:
+        data = path.read_bytes()  # read once: what is hashed is what is loaded
+    except OSError as error:
+        raise CheckpointError(path, (error.strerror or str(error)).lower()) from error
+    if data[:4] == b"PK\x03\x04" or data[:1] == b"\x80":
+        raise CheckpointError(path, "is a pickle, which is never loaded; make a checkpoint of it with models.convert")
+    try:
+        state = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        document, expected = (header["__metadata__"][key] for key in (DOCUMENT_KEY, HASH_KEY))
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise CheckpointError(path, f"is not a whole safetensors file ({error})") from error
+    except KeyError as error:
+        raise CheckpointError(
+            path, f"has no {error} in its metadata; it is not a checkpoint of this project"
+        ) from error
+    if _hash(document, state) != expected:
+        raise CheckpointError(path, "is damaged: its contents do not match the hash that it carries")
+    try:
+        description = _from_json(document)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(path, f"has a description that cannot be used: {error}") from error
+    return Checkpoint(path, description, state, _version(data))
+
+
+def restore(checkpoint: Checkpoint) -> nn.Module:
+    """The network with the checkpoint's weights, in evaluation mode, in float32 on the CPU.
+
+    Raises CheckpointError if the weights do not fit the architecture.
+    """
+    with torch.device("meta"):  # no memory is touched or initialised for weights that are replaced
+        model = build(checkpoint.description.architecture)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in checkpoint.state.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            fault = (
+                f"tensor {name} is {found.get(name, 'missing')}, but the architecture has {wanted.get(name, 'none')}"
+            )
+            raise CheckpointError(checkpoint.path, fault)
+    model.load_state_dict(checkpoint.state, assign=True)
+    return model.eval()
+
+
+def _version(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:VERSION_DIGITS]
+
+
+def _hash(document: str, state: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(document.encode())
+    for name in sorted(state):
+        tensor = state[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _to_json(description: Description) -> str:
+    document = {"format": FORMAT, **dataclasses.asdict(description)}
+    document["golden"]["image"] = base64.b64encode(description.golden.image).decode()
+    return json.dumps(document)
+
+
+def _from_json(text: str) -> Description:
+    document = json.loads(text)
+    if (found := document.pop("format")) != FORMAT:
+        raise ValueError(f"format is {found}, but this version reads format {FORMAT}")
+    golden = document.pop("golden")
+    preprocessing = document.pop("preprocessing")
+    return Description(
+        architecture=Architecture(**document.pop("architecture")),
+        labels=tuple(document.pop("labels")),
+        preprocessing=Preprocessing(
+            **{**preprocessing, "mean": tuple(preprocessing["mean"]), "std": tuple(preprocessing["std"])}
+        ),
+        golden=Golden(base64.b64decode(golden["image"]), tuple(golden["logits"])),
+        history=tuple(document.pop("history")),
+        **document,
+    )

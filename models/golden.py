@@ -1,0 +1,54 @@
+"""The golden sample: one image and the logits that the trained network gave for it.
+
+Owns making and comparing it. A server asks its own copy of the network, in its own precision on its
+own device, for the same image before it calls itself ready. Knows nothing of files.
+"""
+
+import io
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from models.preprocess import Pixels, Preprocessing, normalise, pixels
+from models.probabilities import softmax
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """`image` is a PNG file's bytes, `logits` the K float32 logits for it."""
+
+    image: bytes
+    logits: tuple[float, ...]
+
+
+def record(model: nn.Module, preprocessing: Preprocessing, image: Image.Image) -> Golden:
+    """Asks `model`, in evaluation mode and float32 on whatever device it is, for `image`."""
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    device = next(model.parameters()).device
+    batch = torch.from_numpy(golden_pixels(png.getvalue(), preprocessing)[None]).to(device)
+    was_training = model.training
+    with torch.inference_mode():
+        logits = model.eval()(normalise(batch, preprocessing))[0]
+    model.train(was_training)
+    return Golden(png.getvalue(), tuple(logits.float().tolist()))
+
+
+def golden_pixels(image: bytes, preprocessing: Preprocessing) -> Pixels:
+    """The stored PNG as the network's (S, S, C) uint8 pixels."""
+    with Image.open(io.BytesIO(image), formats=["PNG"]) as opened:
+        return pixels(opened, preprocessing).copy()
+
+
+def deviation(golden: Golden, logits: Tensor, temperature: float = 1.0) -> float:
+    """The largest difference of a probability between (K,) `logits` and the recorded ones.
+
+    Infinite if any of the logits is not a number.
+    """
+    if not bool(logits.isfinite().all()):
+        return float("inf")
+    both = torch.stack([torch.tensor(golden.logits), logits.float().cpu()])
+    probabilities = softmax(both, temperature)
+    return float((probabilities[0] - probabilities[1]).abs().max())

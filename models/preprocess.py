@@ -1,0 +1,137 @@
+"""The one way from an image to a network's input, stored in the checkpoint and used by both sides.
+
+Owns colour conversion, resizing, cropping and normalisation. Knows nothing of files, bytes or HTTP:
+it starts from an opened `PIL.Image.Image`. Training and serving call the same functions, so the
+network is asked what it was taught.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+Pixels = NDArray[np.uint8]
+
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+MODES = {1: "L", 3: "RGB"}
+# A 1 x 50,000,000 image resized by its shorter side would need terabytes. Past this ratio of long to
+# short side the middle is cut out first: the central crop never sees more than a square of it.
+MAX_ASPECT_RATIO = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """Resize the shorter side to `resize` pixels, crop the central `size` x `size`, normalise.
+
+    `mean` and `std` are per channel, on a scale of 0 to 1, `channels` is 1 (grayscale) or 3 (RGB).
+    `antialias` is recorded for other readers of a checkpoint; Pillow's filters always widen with the
+    scale, so it is true. Raises ValueError, naming the field, its value and the allowed range.
+    """
+
+    size: int
+    resize: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: int = 3
+    interpolation: str = "bilinear"
+    crop: str = "center"
+    antialias: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= 4096:
+            raise ValueError(f"size is {self.size}, but must lie in 1..4096")
+        if not self.size <= self.resize <= 8192:
+            raise ValueError(f"resize is {self.resize}, but must lie in {self.size} (the size)..8192")
+        if self.channels not in MODES:
+            raise ValueError(f"channels is {self.channels}, but must be 1 (grayscale) or 3 (RGB)")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(
+                f"mean and std have {len(self.mean)} and {len(self.std)} values for {self.channels} channels"
+            )
+        if not all(0 <= m <= 1 for m in self.mean) or not all(0 < s <= 1 for s in self.std):
+            raise ValueError(f"mean is {self.mean} and std {self.std}, but must lie in [0, 1] and (0, 1]")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation is {self.interpolation!r}, but must be one of {', '.join(INTERPOLATIONS)}")
+        if self.crop != "center" or self.antialias is not True:
+            raise ValueError(f"crop is {self.crop!r} and antialias {self.antialias}, but must be 'center' and true")
+
+
+def pixels(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    """The image as the network's (size, size, channels) uint8 pixels.
+
+    Same as torchvision's `Resize(resize)` and `CenterCrop(size)` on the PIL image, to the last bit,
+    up to an aspect ratio of MAX_ASPECT_RATIO. Raises what Pillow raises where the image's data are
+    broken: OSError, SyntaxError or ValueError.
+    """
+    p = preprocessing
+    square = _crop(_resize(_cut_middle(_flat(image, MODES[p.channels])), p.resize, p.interpolation), p.size)
+    return np.asarray(square).reshape(p.size, p.size, p.channels)
+
+
+def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """(N, S, S, C) uint8 on any device -> (N, C, S, S) float32, channels last in memory."""
+    mean = torch.tensor(preprocessing.mean, device=batch.device)
+    std = torch.tensor(preprocessing.std, device=batch.device)
+    return ((batch / 255 - mean) / std).permute(0, 3, 1, 2)
+
+
+def _flat(image: Image.Image, mode: str) -> Image.Image:
+    """Upright, opaque, 8 bits a channel, in `mode`: EXIF orientation applied, alpha put on white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bit(image)
+    elif image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert(mode)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Deep grayscale as 8 bits: integers from 16 bits, floats from [0, 1] (or [0, 255] if any exceeds 1).
+
+    Pillow's own conversion clips at 255 instead of scaling, which turns most such images white.
+    """
+    values: NDArray[Any] = np.asarray(image)
+    if image.mode == "F":
+        finite = np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0)
+        grey = np.clip(finite * (255 if finite.max() <= 1 else 1), 0, 255).round().astype(np.uint8)
+    else:
+        grey = (np.clip(values, 0, 65535) >> 8).astype(np.uint8)
+        if isinstance(transparent := image.info.get("transparency"), int):
+            grey[values == transparent] = 255
+    return Image.fromarray(grey)
+
+
+def _cut_middle(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    limit = MAX_ASPECT_RATIO * min(width, height)
+    if max(width, height) <= limit:
+        return image
+    left, top = max(0, (width - limit) // 2), max(0, (height - limit) // 2)
+    return image.crop((left, top, left + min(width, limit), top + min(height, limit)))
+
+
+def _resize(image: Image.Image, shorter: int, interpolation: str) -> Image.Image:
+    width, height = image.size
+    if min(width, height) == shorter:
+        return image
+    if width <= height:
+        size = (shorter, int(shorter * height / width))
+    else:
+        size = (int(shorter * width / height), shorter)
+    return image.resize(size, INTERPOLATIONS[interpolation])
+
+
+def _crop(image: Image.Image, size: int) -> Image.Image:
+    width, height = image.size
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))

@@ -1,0 +1,1 @@
+"""The trainer: folders of labelled images in, one self-describing checkpoint out."""
