@@ -1,0 +1,55 @@
+"""The command `python -m app`, also installed as `vgg-serve`.
+
+Owns turning faults into one line and an exit status. Knows nothing of serving.
+"""
+
+import os
+import sys
+
+import uvicorn
+
+from app.logs import configure
+from app.main import create_app
+from app.server import Server
+from app.settings import read_settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serves until a signal or a fault; 0 after a drain, 1 where no model could be loaded, 2 for bad settings."""
+    try:
+        settings = read_settings(sys.argv[1:] if arguments is None else arguments)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    configure(settings.log_format)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        settings.host,
+        settings.port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=1,  # what is left after the drain's own timeout
+    )
+    server = Server(config, app.state.service)
+    server.run()
+    if app.state.service.failure is not None:
+        print(f"error: {app.state.service.failure}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def run() -> None:
+    """Ends the process at once: threads that still load or decode must not hold up a shutdown."""
+    try:
+        status = main()
+    except SystemExit as end:  # argparse's and uvicorn's
+        status = end.code if isinstance(end.code, int) else 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    run()

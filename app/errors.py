@@ -1,0 +1,151 @@
+"""The service's one tree of errors, and the one way from an error to an answer (RFC 9457).
+
+Owns statuses, codes and the problem document. Knows nothing of images, queues or models.
+"""
+
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import orjson
+from starlette.responses import Response
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+
+class ServiceError(Exception):
+    """An error that a caller is told about. `detail` is one sentence for a person."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+
+    def __init__(self, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = headers or {}
+
+    def summary(self) -> dict[str, Any]:
+        """What stands in a prediction's `error` where only some images of a request failed."""
+        return {"code": self.code, "detail": self.detail, "status": self.status}
+
+
+class BadRequest(ServiceError):
+    """A body that cannot be read, or has no image in it."""
+
+    status, code = 400, "bad_request"
+
+
+class Unauthorized(ServiceError):
+    """No API key, or one that is not known."""
+
+    status, code = 401, "unauthorized"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, {"WWW-Authenticate": "Bearer"})
+
+
+class NotFound(ServiceError):
+    """No such route."""
+
+    status, code = 404, "not_found"
+
+
+class MethodNotAllowed(ServiceError):
+    """A route that has other methods."""
+
+    status, code = 405, "method_not_allowed"
+
+
+class BodyTooLarge(ServiceError):
+    """More bytes than `max_body_bytes`."""
+
+    status, code = 413, "body_too_large"
+
+
+class TooManyImages(ServiceError):
+    """More images than `max_images`."""
+
+    status, code = 413, "too_many_images"
+
+
+class ImageTooLarge(ServiceError):
+    """More pixels, by the image's header, than `max_image_pixels`."""
+
+    status, code = 413, "image_too_large"
+
+
+class UnsupportedFormat(ServiceError):
+    """Bytes that are not in one of the allowed image formats."""
+
+    status, code = 415, "unsupported_format"
+
+
+class UnsupportedEncoding(ServiceError):
+    """A Content-Encoding other than identity."""
+
+    status, code = 415, "unsupported_encoding"
+
+
+class UndecodableImage(ServiceError):
+    """An image of an allowed format that is truncated, corrupt or absurdly costly to decode."""
+
+    status, code = 422, "undecodable_image"
+
+
+class InvalidParameter(ServiceError):
+    """A query parameter or header out of its range."""
+
+    status, code = 422, "invalid_parameter"
+
+
+class QueueFull(ServiceError):
+    """No place in the queue; `retry_after` is in whole seconds."""
+
+    status, code = 429, "queue_full"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail, {"Retry-After": str(retry_after)})
+
+
+class Internal(ServiceError):
+    """A fault of ours. What happened goes to the log, never to the caller."""
+
+    status, code = 500, "internal"
+
+    def __init__(self) -> None:
+        super().__init__("The server failed to answer this request; the fault is in its log under the request id.")
+
+
+class NotReady(ServiceError):
+    """No model can answer at the moment."""
+
+    status, code = 503, "not_ready"
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail, {"Retry-After": str(retry_after)})
+
+
+class Draining(ServiceError):
+    """The server has stopped accepting; whoever is still connected must go elsewhere."""
+
+    status, code = 503, "draining"
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down.", {"Retry-After": "1", "Connection": "close"})
+
+
+class DeadlineExceeded(ServiceError):
+    """The request's time is up."""
+
+    status, code = 504, "deadline_exceeded"
+
+
+def problem(error: ServiceError, request_id: str) -> Response:
+    """The problem document of RFC 9457, with the extensions `code` and `request_id`."""
+    document = {
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": request_id,
+    }
+    return Response(orjson.dumps(document), error.status, error.headers, PROBLEM_MEDIA_TYPE)

@@ -1,0 +1,60 @@
+"""The application: the service behind its routes.
+
+Owns the wiring, and the translation of the framework's own errors. Knows nothing of sockets.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from app.errors import InvalidParameter, MethodNotAllowed, NotFound
+from app.middleware import RequestMiddleware
+from app.routes import guarded_routes, open_routes
+from app.service import Service
+from app.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. It answers probes from its start on and loads the model meanwhile."""
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        app.state.starting = asyncio.create_task(service.start())
+        yield
+        app.state.starting.cancel()
+        await service.close()
+
+    app = FastAPI(
+        title="vggserve",
+        description="Batched image classification with VGG networks.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+        exception_handlers={HTTPException: _raise_routing_error, RequestValidationError: _raise_invalid_parameter},
+    )
+    app.state.service = service
+    app.add_middleware(RequestMiddleware, service=service)
+    app.include_router(open_routes)
+    app.include_router(guarded_routes)
+    return app
+
+
+async def _raise_routing_error(request: Request, error: Exception) -> NoReturn:
+    """Starlette's router knows of no other statuses than 404 and 405."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        detail = f"{request.url.path} does not answer {request.method}."
+        raise MethodNotAllowed(detail, dict(error.headers or {}))
+    raise NotFound(f"There is no {request.url.path}.")
+
+
+async def _raise_invalid_parameter(_: Request, error: Exception) -> NoReturn:
+    assert isinstance(error, RequestValidationError)
+    faults = (f"{fault['loc'][-1]} is {fault['input']!r}: {fault['msg']}" for fault in error.errors())
+    raise InvalidParameter("; ".join(faults) + ".")

@@ -1,0 +1,49 @@
+"""What the service counts and times, in Prometheus' terms.
+
+Owns names, labels and buckets. Knows nothing of where the figures come from. Each service has its own
+registry, so that two in one process do not add up.
+"""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class Metrics:
+    """All series of one service."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        r = self._registry
+        self.requests = Counter("vgg_requests", "Requests answered", ["route", "status"], registry=r)
+        self.request_seconds = Histogram(
+            "vgg_request_seconds",
+            "Seconds from a request's headers to its answer",
+            ["route"],
+            buckets=SECONDS,
+            registry=r,
+        )
+        self.in_flight = Gauge("vgg_requests_in_flight", "Requests being answered", registry=r)
+        self.dropped = Counter("vgg_dropped", "Images given up before an answer", ["reason"], registry=r)
+        self.batch_size = Histogram("vgg_batch_size", "Images per batch", buckets=IMAGES, registry=r)
+        self.decode_seconds = Histogram("vgg_decode_seconds", "Seconds to decode an image", buckets=SECONDS, registry=r)
+        self.queue_seconds = Histogram("vgg_queue_seconds", "Seconds that an image waited", buckets=SECONDS, registry=r)
+        self.model_seconds = Histogram(
+            "vgg_model_seconds", "Seconds of a batch in the model", buckets=SECONDS, registry=r
+        )
+        self._queue_depth = Gauge("vgg_queue_depth", "Images admitted and not yet in the model", registry=r)
+        for reason in ("deadline", "disconnected"):
+            self.dropped.labels(reason)  # shown as 0 before the first one
+
+    def watch_queue(self, depth: Callable[[], float]) -> None:
+        """Asks `depth` whenever the metrics are read."""
+        self._queue_depth.set_function(depth)
+
+    def render(self) -> bytes:
+        """The text exposition format, version 0.0.4."""
+        return generate_latest(self._registry)

@@ -1,0 +1,100 @@
+"""One loaded model and the way of an image through it: decode, queue, model, probabilities.
+
+Owns the order of these steps, the deadline over all of them, and what a loaded model is. Knows nothing
+of HTTP.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from app.batcher import Batcher, Places
+from app.classifier import Classifier, load
+from app.errors import DeadlineExceeded, ServiceError
+from app.images import decode
+from app.metrics import Metrics
+from app.settings import Settings
+from app.uploads import Upload
+from models.checkpoint import Description, read
+from models.preprocess import Pixels
+from models.probabilities import softmax
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """One image's (K,) probabilities, and where its time went."""
+
+    probabilities: NDArray[np.float32]
+    decode_seconds: float
+    queue_seconds: float
+    model_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A checkpoint's description and version with one warmed-up classifier a device."""
+
+    description: Description
+    version: str
+    classifiers: list[Classifier]
+
+
+def load_model(settings: Settings) -> LoadedModel:
+    """Everything between the file and a warmed-up model; takes seconds, so it belongs in a thread.
+
+    Raises CheckpointError and ValueError with one line each.
+    """
+    checkpoint = read(settings.checkpoint)
+    devices = settings.devices or (settings.device,)
+    classifiers = [load(checkpoint, device, settings.dtype, settings.max_batch) for device in devices]
+    return LoadedModel(checkpoint.description, checkpoint.version, classifiers)
+
+
+class Pipeline:
+    """Made on the event loop; its `batcher` is closed by whoever made it."""
+
+    def __init__(self, model: LoadedModel, settings: Settings, decoders: Executor, metrics: Metrics) -> None:
+        self.model = model
+        self.batcher = Batcher(model.classifiers, settings.queue_size, metrics)
+        self._max_image_pixels = settings.max_image_pixels
+        self._decoders = decoders
+        self._metrics = metrics
+
+    async def classify(self, uploads: Sequence[Upload], deadline: float) -> list[Classified | ServiceError]:
+        """Each image's outcome, in order. `deadline` is in `time.monotonic` seconds. Raises QueueFull."""
+        with self.batcher.reserve(len(uploads)) as places:
+            return await asyncio.gather(*(self._classify(upload, places, deadline) for upload in uploads))
+
+    async def _classify(self, upload: Upload, places: Places, deadline: float) -> Classified | ServiceError:
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(deadline - started):
+                pixels = await self._decode(upload, places)
+                decoded = time.monotonic()
+                answer = await places.submit(pixels, deadline)
+        except TimeoutError:
+            return DeadlineExceeded("The request's time was up before its image was answered.")
+        except ServiceError as error:
+            return error
+        logits = torch.from_numpy(answer.logits)[None]
+        probabilities = softmax(logits, self.model.description.temperature)[0].numpy()
+        return Classified(probabilities, decoded - started, answer.queue_seconds, answer.model_seconds)
+
+    async def _decode(self, upload: Upload, places: Places) -> Pixels:
+        try:
+            if isinstance(upload.data, ServiceError):
+                raise upload.data
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, self._decode_bytes, upload.data)
+        except BaseException:
+            places.give_back()
+            raise
+
+    def _decode_bytes(self, data: bytes) -> Pixels:
+        with self._metrics.decode_seconds.time():
+            return decode(data, self.model.description.preprocessing, self._max_image_pixels)

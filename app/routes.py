@@ -1,0 +1,172 @@
+"""The routes of the native interface.
+
+Owns each route's parameters, headers and status codes. Knows nothing of how an answer is found.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Depends, Query
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from app.access import check_key
+from app.errors import DeadlineExceeded, ServiceError
+from app.health import Health
+from app.metrics import MEDIA_TYPE
+from app.openapi import IMAGES_BODY, problems
+from app.parameters import check_coverage, timeout_of, top_k_of
+from app.schemas import HealthReport, ModelInfo, Predictions, dump, model_id, model_info, prediction
+from app.service import Service
+from app.uploads import read_uploads
+
+if TYPE_CHECKING:
+    from app.pipeline import Classified
+
+JSON = "application/json"
+LATE = "The request's time was up before its body had arrived."
+
+
+def service_of(request: Request) -> Service:
+    """The service that the application was made with."""
+    service: Service = request.app.state.service
+    return service
+
+
+def guard(request: Request) -> None:
+    """Lets only callers with an API key pass, where there are keys."""
+    check_key(request, service_of(request).settings.api_keys)
+
+
+TheService = Annotated[Service, Depends(service_of)]
+TopK = Annotated[int | None, Query(description="labels in `top`: 1 to all; by default 5, or all if fewer")]
+Coverage = Annotated[float | None, Query(description="above 0 and below 1: adds a prediction set")]
+open_routes = APIRouter()
+guarded_routes = APIRouter(dependencies=[Depends(guard)])
+
+
+@guarded_routes.post(
+    "/predict",
+    response_model=Predictions,
+    responses=problems(400, 401, 413, 415, 422, 429, 500, 503, 504),
+    openapi_extra=IMAGES_BODY,
+)
+async def predict(request: Request, service: TheService, top_k: TopK = None, coverage: Coverage = None) -> Response:
+    """Classifies every image of the body."""
+    settings, started = service.settings, request.state.started
+    deadline = started + timeout_of(request.headers.get("x-request-timeout"), settings.request_timeout)
+    pipeline = service.pipeline()
+    model = pipeline.model
+    labels, top_k = model.description.labels, top_k_of(top_k, len(model.description.labels))
+    check_coverage(coverage, calibrated=model.description.calibration is not None)
+    async with within(deadline):
+        uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images)
+    async with while_connected(request):
+        outcomes = await pipeline.classify(uploads, deadline)
+    raise_if_all_failed(outcomes)
+    predictions = [
+        prediction(outcome, labels, top_k, upload.filename) for outcome, upload in zip(outcomes, uploads, strict=True)
+    ]
+    times = times_in_ms(outcomes, started)
+    request.state.log = {"images": len(uploads), "version": model.version, **times}
+    headers = {"X-Model-Version": model.version, "Server-Timing": server_timing(times)}
+    return Response(dump({"model": model_id(model), "predictions": predictions}), headers=headers, media_type=JSON)
+
+
+@guarded_routes.get("/model", response_model=ModelInfo, responses=problems(401, 503))
+async def model(service: TheService) -> Response:
+    """What the server answers with: name, version, labels, preprocessing, metrics, limits."""
+    loaded = service.pipeline().model
+    body = dump(model_info(loaded, service.settings))
+    return Response(body, headers={"X-Model-Version": loaded.version}, media_type=JSON)
+
+
+@open_routes.get("/health/live", response_model=HealthReport, responses={503: {"model": HealthReport}})
+async def live(service: TheService) -> Response:
+    """200 while the process can make progress, also while it loads or drains."""
+    return report(service.health, healthy=service.health.live)
+
+
+@open_routes.get("/health/ready", response_model=HealthReport, responses={503: {"model": HealthReport}})
+async def ready(service: TheService) -> Response:
+    """200 while requests should be sent here."""
+    return report(service.health, healthy=service.health.ready)
+
+
+@open_routes.get("/health/startup", response_model=HealthReport, responses={503: {"model": HealthReport}})
+async def startup(service: TheService) -> Response:
+    """200 from the first time that the service was ready."""
+    return report(service.health, healthy=service.health.started)
+
+
+@open_routes.get("/metrics", response_class=Response)
+async def metrics(service: TheService) -> Response:
+    """Prometheus text."""
+    return Response(service.metrics.render(), media_type=MEDIA_TYPE)
+
+
+def report(health: Health, *, healthy: bool) -> Response:
+    return Response(dump(health.report()), 200 if healthy else 503, media_type=JSON)
+
+
+def raise_if_all_failed(outcomes: "Sequence[Classified | ServiceError]") -> None:
+    """One answer for all images is an answer for the request: the first one's error."""
+    first = outcomes[0]
+    if isinstance(first, ServiceError) and all(isinstance(outcome, ServiceError) for outcome in outcomes):
+        raise first
+
+
+def times_in_ms(outcomes: "Sequence[Classified | ServiceError]", started: float) -> dict[str, float]:
+    """The slowest image's steps, and the whole request so far."""
+    done = [outcome for outcome in outcomes if not isinstance(outcome, ServiceError)]
+    seconds = {
+        "decode": max(outcome.decode_seconds for outcome in done),
+        "queue": max(outcome.queue_seconds for outcome in done),
+        "model": max(outcome.model_seconds for outcome in done),
+        "total": time.monotonic() - started,
+    }
+    return {name: round(1000 * value, 3) for name, value in seconds.items()}
+
+
+def server_timing(times: dict[str, float]) -> str:
+    """The `Server-Timing` header of the W3C."""
+    return ", ".join(f"{name};dur={ms}" for name, ms in times.items())
+
+
+@asynccontextmanager
+async def within(deadline: float) -> AsyncIterator[None]:
+    """Raises DeadlineExceeded when the deadline, in `time.monotonic` seconds, passes inside the block."""
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            yield
+    except TimeoutError as error:
+        raise DeadlineExceeded(LATE) from error
+
+
+@asynccontextmanager
+async def while_connected(request: Request) -> AsyncIterator[None]:
+    """Cancels what the block awaits when the client hangs up; then raises ClientDisconnect.
+
+    The request's body must have been read: what is received after it can only be the disconnect.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    watch = asyncio.create_task(_disconnected(request))
+    watch.add_done_callback(lambda done: None if done.cancelled() else task.cancel())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if watch.done() and not watch.cancelled():
+            task.uncancel()
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watch.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

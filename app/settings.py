@@ -1,0 +1,125 @@
+"""Every setting of the service: its name, unit, default and range.
+
+Owns reading them from `VGG_` variables and the command line. Knows nothing of what they steer.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict, SettingsError
+
+PREFIX = "VGG_"
+LIMITS = (
+    "queue_size",
+    "decode_threads",
+    "max_body_bytes",
+    "max_images",
+    "max_image_pixels",
+    "request_timeout",
+    "drain_delay",
+    "shutdown_timeout",
+)
+
+
+def _default_max_images(settings: dict[str, Any]) -> int:
+    queue_size: int = settings["queue_size"]
+    return min(64, queue_size)
+
+
+class Settings(BaseSettings):
+    """Serve a checkpoint on HTTP. Each option is also a variable: --max-images is VGG_MAX_IMAGES."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        env_ignore_empty=True,
+        cli_kebab_case=True,
+        cli_prog_name="vgg-serve",
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    checkpoint: Path = Field(Path("checkpoints/digits.safetensors"), description="the .safetensors file to serve")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one and prints it")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N; auto takes the GPU where there is one")
+    devices: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="one model replica per name, comma-separated, as in cuda:0,cuda:1; overrides device"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="precision of the model; auto takes the fastest that keeps the golden sample's answer"
+    )
+    max_batch: int | None = Field(None, ge=1, description="images a batch at most; by default found at warm-up")
+    queue_size: int = Field(256, ge=1, description="images that may wait, being decoded or for the model")
+    decode_threads: int = Field(min(8, os.cpu_count() or 1), ge=1, description="threads that decode images")
+    max_body_bytes: int = Field(32 * 2**20, ge=1, description="bytes of a request's body at most")
+    max_images: int = Field(
+        default_factory=_default_max_images,
+        ge=1,
+        description="images of one request at most; 64, or the queue size if that is smaller",
+    )
+    max_image_pixels: int = Field(64_000_000, ge=1, description="width x height of one image at most, by its header")
+    request_timeout: float = Field(30.0, gt=0, allow_inf_nan=False, description="seconds that a request may take")
+    drain_delay: float = Field(
+        5.0, ge=0, allow_inf_nan=False, description="seconds to go on accepting after SIGTERM, while not ready"
+    )
+    shutdown_timeout: float = Field(
+        30.0, gt=0, allow_inf_nan=False, description="seconds to finish what is in flight after that"
+    )
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="comma-separated keys, one of which callers must send; none: open to all"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="one line a request, as text or as JSON")
+
+    @field_validator("devices", "api_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.max_images > self.queue_size:
+            raise ValueError(f"max_images is {self.max_images}, but must not be above queue_size, {self.queue_size}")
+        return self
+
+    def limits(self) -> dict[str, float]:
+        """Every limit by its setting's name, as `GET /model` shows it."""
+        return {name: getattr(self, name) for name in LIMITS}
+
+
+def read_settings(arguments: list[str]) -> Settings:
+    """Settings from the command line, over the environment, over the defaults.
+
+    Raises ValueError with one line a fault that names the setting; exits for `--help` as argparse does.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise ValueError(f"unknown variable {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    try:
+        return CliApp.run(Settings, cli_args=[_kebab(argument) for argument in arguments])
+    except ValidationError as error:
+        faults = [fault for fault in error.errors() if fault["type"] != "default_factory_not_called"]
+        raise ValueError("\n".join(map(_one_line, faults))) from error
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
+
+
+def _one_line(fault: ErrorDetails) -> str:
+    message = fault["msg"].removeprefix("Value error, ")
+    if not fault["loc"]:
+        return message
+    name = str(fault["loc"][0])
+    return f"{name} is {fault['input']!r}: {message}" if name != "api_keys" else f"{name}: {message}"
+
+
+def _kebab(argument: str) -> str:
+    """Takes --max_images for --max-images: both spellings are natural for a setting named max_images."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value

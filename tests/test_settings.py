@@ -1,0 +1,84 @@
+"""Settings from variables and the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings, read_settings
+
+
+def test_defaults_need_nothing() -> None:
+    """Without variables and arguments the digits checkpoint is served on the loopback address."""
+    settings = read_settings([])
+    assert settings.checkpoint == Path("checkpoints/digits.safetensors")
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+
+
+def test_variables_and_arguments_name_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each setting is a VGG_ variable and a flag; the flag wins."""
+    monkeypatch.setenv("VGG_QUEUE_SIZE", "7")
+    monkeypatch.setenv("VGG_PORT", "1")
+    settings = read_settings(["--port", "2"])
+    assert (settings.queue_size, settings.port) == (7, 2)
+
+
+@pytest.mark.parametrize("flag", ["--max-images=3", "--max_images=3"])
+def test_flags_may_be_spelt_either_way(flag: str) -> None:
+    """A flag is written with hyphens or with the setting's own underscores."""
+    assert read_settings([flag]).max_images == 3
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orchestrators' templates leave empty variables behind."""
+    monkeypatch.setenv("VGG_MAX_BATCH", "")
+    assert read_settings([]).max_batch is None
+
+
+def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices and keys are lists; blanks around their commas do not count."""
+    monkeypatch.setenv("VGG_API_KEYS", "old, new")
+    settings = read_settings(["--devices", "cpu,cpu"])
+    assert settings.devices == ("cpu", "cpu")
+    assert [key.get_secret_value() for key in settings.api_keys] == ["old", "new"]
+
+
+def test_keys_are_not_shown() -> None:
+    """A key never appears in the settings' own representation."""
+    assert "hunter2" not in repr(read_settings(["--api-keys", "hunter2"]))
+
+
+def test_max_images_follows_a_small_queue() -> None:
+    """Where only the queue is made small, a request may still fill it."""
+    assert read_settings(["--queue-size", "5"]).max_images == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "99999"], ["port", "'99999'", "65535"]),
+        (["--port", "http"], ["port", "'http'", "integer"]),
+        (["--request-timeout", "nan"], ["request_timeout", "finite"]),
+        (["--dtype", "int8"], ["dtype", "'int8'", "bfloat16"]),
+        (["--queue-size", "0"], ["queue_size", "'0'", "1"]),
+        (["--max-images", "9", "--queue-size", "8"], ["max_images", "9", "queue_size", "8"]),
+    ],
+)
+def test_a_bad_value_is_named_with_its_range(arguments: list[str], words: list[str]) -> None:
+    """The error is one line with the setting, the value and what is allowed."""
+    with pytest.raises(ValueError, match=r".") as error:
+        read_settings(arguments)
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_an_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt variable is named rather than ignored."""
+    monkeypatch.setenv("VGG_QUEUESIZE", "7")
+    with pytest.raises(ValueError, match="VGG_QUEUESIZE"):
+        read_settings([])
+
+
+def test_every_setting_is_explained() -> None:
+    """The help text has a sentence for each setting."""
+    assert all(field.description for field in Settings.model_fields.values())
