@@ -4,6 +4,7 @@ Owns turning faults into one line and an exit status. Knows nothing of serving.
 """
 
 import os
+import resource
 import sys
 
 import uvicorn
@@ -11,6 +12,7 @@ import uvicorn
 from app.logs import configure
 from app.main import create_app
 from app.server import Server
+from app.service import Service
 from app.settings import read_settings
 
 
@@ -18,11 +20,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Serves until a signal or a fault; 0 after a drain, 1 where no model could be loaded, 2 for bad settings."""
     try:
         settings = read_settings(sys.argv[1:] if arguments is None else arguments)
+        app = create_app(settings)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     configure(settings.log_format)
-    app = create_app(settings)
+    allow_many_connections()
     config = uvicorn.Config(
         app,
         settings.host,
@@ -32,12 +35,24 @@ def main(arguments: list[str] | None = None) -> int:
         server_header=False,
         timeout_graceful_shutdown=1,  # what is left after the drain's own timeout
     )
-    server = Server(config, app.state.service)
-    server.run()
-    if app.state.service.failure is not None:
-        print(f"error: {app.state.service.failure}", file=sys.stderr)  # noqa: T201
+    service: Service = app.state.service
+    try:
+        with service.metrics.served_on(settings.host, settings.metrics_port):
+            Server(config, service).run()
+    except OSError as error:
+        print(f"error: metrics_port is {settings.metrics_port}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    if service.failure is not None:
+        print(f"error: {service.failure}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
+
+
+def allow_many_connections() -> None:
+    """Every connection is a file, and the usual soft limit of 1,024 is soon reached."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def run() -> None:

@@ -1,43 +1,31 @@
-"""The bounded queue between requests and model replicas, and the threads that empty it.
+"""The bounded queue between requests and model replicas.
 
-Owns admission, batching, isolation of failures and dropping what nobody waits for. Work-conserving: a
-batch is whatever waits when a replica is free, so there is no timer and nothing to tune. Knows nothing
-of HTTP, image files or networks; a replica is whatever has `predict` and `ceiling`.
+Owns admission, order, deadlines and dropping what nobody waits for. Work-conserving: a batch is
+whatever waits when a replica is free, so there is no timer and nothing to tune. Knows nothing of HTTP,
+image files or networks; the replicas' threads are in `worker`.
 """
 
 import asyncio
-import logging
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from app.errors import DeadlineExceeded, Internal, QueueFull, ServiceError
+from app.errors import DeadlineExceeded, NotReady, QueueFull, ServiceError
 from app.metrics import Metrics
 from models.preprocess import Pixels
 
 Logits = NDArray[np.float32]
-log = logging.getLogger("vggserve.batcher")
 
 LATE = "The request's time was up before its image reached the model."
+NO_REPLICA = "No replica of the model is able to answer."
 SMOOTHING = 0.2  # weight of the newest batch in the running mean of seconds per image
-
-
-class Replica(Protocol):
-    """One copy of the model on one device. `ceiling` is the largest batch it takes, in images."""
-
-    name: str
-    ceiling: int
-
-    def predict(self, batch: Pixels) -> Logits:
-        """(N, S, S, C) uint8 -> (N, K) logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +50,20 @@ class Entry:
 class Batcher:
     """Admits up to `capacity` images at once that are being decoded or wait; all replicas pull from it.
 
-    Made on the event loop, which also calls `reserve`, `depth` and `close`.
+    Made on the event loop. `on_change` is called there whenever `healthy` or `alive` has changed.
     """
 
-    def __init__(self, replicas: Sequence[Replica], capacity: int, metrics: Metrics) -> None:
+    def __init__(self, replicas: int, capacity: int, metrics: Metrics, on_change: Callable[[], None]) -> None:
         self.capacity = capacity
+        self.alive = self.healthy = replicas
         self._metrics = metrics
+        self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
         self._waiting: deque[Entry] = deque()
         self._held = 0  # images admitted and not yet taken by a replica: decoding or waiting
         self._closed = False
         self._seconds_per_image = 0.0
-        self._threads = [
-            threading.Thread(target=self._work, args=(replica,), name=f"model-{replica.name}", daemon=True)
-            for replica in replicas
-        ]
-        for thread in self._threads:
-            thread.start()
 
     @property
     def depth(self) -> int:
@@ -87,9 +71,11 @@ class Batcher:
         return self._held
 
     def reserve(self, images: int) -> "Places":
-        """Places in the queue for all images of a request, or none. Raises QueueFull."""
+        """Places in the queue for all images of a request, or none. Raises QueueFull and NotReady."""
         with self._changed:
             depth = self._held
+            if not self.healthy:
+                raise NotReady(NO_REPLICA)
             if depth + images <= self.capacity:
                 self._held += images
                 return Places(self, images)
@@ -97,6 +83,11 @@ class Batcher:
             f"The queue holds {self.capacity} images and has no room for {images} more.",
             retry_after=max(1, math.ceil(depth * self._seconds_per_image)),
         )
+
+    def check_room(self) -> None:
+        """Raises what `reserve` would for one image."""
+        with self.reserve(1):
+            pass
 
     def release(self, images: int) -> None:
         """Gives back places that were reserved and not used."""
@@ -108,16 +99,79 @@ class Batcher:
         entry = Entry(pixels, deadline, self._loop.create_future())
         entry.future.add_done_callback(lambda _: self._drop(entry) if entry.future.cancelled() else None)
         with self._changed:
-            self._waiting.append(entry)
-            self._changed.notify()
+            if self.alive:
+                self._waiting.append(entry)
+                self._changed.notify()
+                return entry.future
+            self._held -= 1
+        entry.future.set_exception(NotReady(NO_REPLICA))
         return entry.future
 
-    def close(self) -> list[threading.Thread]:
-        """Tells the threads to end once the queue is empty, and returns them."""
+    def close(self) -> None:
+        """Lets the replicas' threads end once the queue is empty."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        return self._threads
+
+    # What follows is called by the replicas' threads.
+
+    def take(self, limit: int, idle_seconds: float) -> list[Entry] | None:
+        """Up to `limit` images that are still wanted, as soon as there is one; the end is an empty list.
+
+        None says that nothing came for `idle_seconds`.
+        """
+        with self._changed:
+            while True:
+                if not self._changed.wait_for(lambda: self._waiting or self._closed, idle_seconds):
+                    return None
+                batch: list[Entry] = []
+                while self._waiting and len(batch) < limit:
+                    entry = self._waiting.popleft()
+                    self._held -= 1
+                    if entry.deadline > time.monotonic():
+                        batch.append(entry)
+                    else:  # the event loop, being busy, has not cancelled it yet
+                        self._metrics.dropped.labels("deadline").inc()
+                        self._later([entry], [DeadlineExceeded(LATE)])
+                if batch or self._closed:
+                    return batch
+
+    def take_back(self, entries: Iterable[Entry]) -> None:
+        """Puts images that a failing replica could not answer in front of all others."""
+        with self._changed:
+            wanted = [entry for entry in entries if not entry.future.done()]
+            self._waiting.extendleft(reversed(wanted))
+            self._held += len(wanted)
+            self._changed.notify_all()
+
+    def settle(self, batch: Sequence[Entry], outcomes: Sequence[Logits | ServiceError], seconds: float) -> None:
+        """Answers a batch that took `seconds` in the model."""
+        started = time.monotonic() - seconds
+        waited = [started - entry.entered for entry in batch]
+        with self._changed:
+            per_image = seconds / len(batch) / self.alive
+            weight = SMOOTHING if self._seconds_per_image else 1.0
+            self._seconds_per_image += weight * (per_image - self._seconds_per_image)
+        self._metrics.batch_size.observe(len(batch))
+        self._metrics.model_seconds.observe(seconds)
+        for queue_seconds in waited:
+            self._metrics.queue_seconds.observe(queue_seconds)
+        answers = [
+            outcome if isinstance(outcome, ServiceError) else Answer(outcome, queue_seconds, seconds)
+            for outcome, queue_seconds in zip(outcomes, waited, strict=True)
+        ]
+        self._later(batch, answers)
+
+    def change(self, *, healthy: int = 0, alive: int = 0) -> None:
+        """Adds to the counts of replicas that answer rightly, and of those that may yet do so again."""
+        with self._changed:
+            self.healthy += healthy
+            self.alive += alive
+            if not self.alive:
+                self._held -= len(self._waiting)
+                self._later(list(self._waiting), [NotReady(NO_REPLICA) for _ in self._waiting])
+                self._waiting.clear()
+        self._loop.call_soon_threadsafe(self._on_change)
 
     def _drop(self, entry: Entry) -> None:
         """Takes a cancelled entry out of the queue, so that the dead do not keep the living out."""
@@ -128,68 +182,8 @@ class Batcher:
             self._held -= 1
         self._metrics.dropped.labels("deadline" if time.monotonic() >= entry.deadline else "disconnected").inc()
 
-    def _work(self, replica: Replica) -> None:
-        while batch := self._take(replica):
-            started = time.monotonic()
-            outcomes = self._predict(replica, [entry.pixels for entry in batch])
-            self._settle(batch, outcomes, started, time.monotonic())
-
-    def _take(self, replica: Replica) -> list[Entry]:
-        """Waits for work that is still wanted; an empty list means the end."""
-        batch: list[Entry] = []
-        with self._changed:
-            while not batch and not (self._closed and not self._waiting):
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                while self._waiting and len(batch) < replica.ceiling:
-                    entry = self._waiting.popleft()
-                    self._held -= 1
-                    if entry.deadline > time.monotonic():
-                        batch.append(entry)
-                    else:
-                        self._expire(entry)
-        return batch
-
-    def _expire(self, entry: Entry) -> None:
-        """The deadline has passed and the event loop, being busy, has not cancelled the entry yet."""
-        self._metrics.dropped.labels("deadline").inc()
-        self._loop.call_soon_threadsafe(_deliver, [entry.future], [DeadlineExceeded(LATE)])
-
-    def _predict(self, replica: Replica, pixels: list[Pixels]) -> list[Logits | ServiceError]:
-        """Each image's logits or error; a batch that fails is halved until the image at fault is alone."""
-        try:
-            logits = replica.predict(np.stack(pixels))
-        except Exception as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                replica.ceiling = max(1, min(replica.ceiling, len(pixels) // 2))
-                log.warning("out of memory on %s: the batch ceiling is now %d", replica.name, replica.ceiling)
-            elif len(pixels) == 1:
-                log.exception("an image failed on %s", replica.name)
-            if len(pixels) == 1:
-                return [Internal()]
-            half = len(pixels) // 2
-            return self._predict(replica, pixels[:half]) + self._predict(replica, pixels[half:])
-        finite = [bool(np.isfinite(row).all()) for row in logits]
-        if not all(finite):
-            log.error(
-                "%d of %d images have logits that are not finite on %s", finite.count(False), len(finite), replica.name
-            )
-        return [row if good else Internal() for row, good in zip(logits, finite, strict=True)]
-
-    def _settle(self, batch: list[Entry], outcomes: list[Logits | ServiceError], started: float, ended: float) -> None:
-        seconds = ended - started
-        per_image = seconds / len(batch) / len(self._threads)
-        self._seconds_per_image += (SMOOTHING if self._seconds_per_image else 1.0) * (
-            per_image - self._seconds_per_image
-        )
-        self._metrics.batch_size.observe(len(batch))
-        self._metrics.model_seconds.observe(seconds)
-        for entry in batch:
-            self._metrics.queue_seconds.observe(started - entry.entered)
-        answers = [
-            outcome if isinstance(outcome, ServiceError) else Answer(outcome, started - entry.entered, seconds)
-            for entry, outcome in zip(batch, outcomes, strict=True)
-        ]
-        self._loop.call_soon_threadsafe(_deliver, [entry.future for entry in batch], answers)
+    def _later(self, entries: Sequence[Entry], answers: Sequence[Answer | ServiceError]) -> None:
+        self._loop.call_soon_threadsafe(_deliver, [entry.future for entry in entries], answers)
 
 
 class Places:

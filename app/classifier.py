@@ -9,12 +9,12 @@ import time
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from models.checkpoint import Checkpoint, CheckpointError, restore
+from models.checkpoint import Checkpoint, CheckpointError, Description, restore
 from models.fold import fold
 from models.golden import deviation, golden_pixels
-from models.preprocess import Pixels, Preprocessing, normalise
+from models.preprocess import Pixels, normalise
 
 log = logging.getLogger("vggserve.classifier")
 
@@ -29,25 +29,61 @@ WORTHWHILE_GAIN = 1.05  # a larger batch must give this many times the images pe
 class Classifier:
     """(N, S, S, C) uint8 -> (N, K) float32 logits. Called by one thread at a time."""
 
-    def __init__(
-        self, model: nn.Module, preprocessing: Preprocessing, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, model: nn.Module, description: Description, device: torch.device, dtype: torch.dtype) -> None:
         self.name = str(device)
         self.dtype = dtype
         self.ceiling = 1
-        self._preprocessing = preprocessing
+        self._description = description
+        self._golden = golden_pixels(description.golden.image, description.preprocessing)[None]
         self._device = device
-        self._model = model.to(device, dtype).to(memory_format=torch.channels_last)
+        placed = {name: _placed(tensor, device, dtype) for name, tensor in model.state_dict().items()}
+        model.load_state_dict(placed, assign=True)
+        self._model = model
 
-    @torch.inference_mode()
     def predict(self, batch: Pixels) -> NDArray[np.float32]:
         """Raises what torch raises: OutOfMemoryError, or RuntimeError for a device that is gone."""
         images = torch.from_numpy(batch)
         if self._device.type == "cuda":
             images = images.pin_memory().to(self._device, non_blocking=True)
-        logits = self._model(normalise(images, self._preprocessing).to(self.dtype))
-        result: NDArray[np.float32] = logits.float().cpu().numpy()
+        result: NDArray[np.float32] = self.logits(images).cpu().numpy()
         return result
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor) -> Tensor:
+        """(N, S, S, C) uint8 -> (N, K) float32 logits, both on the classifier's device."""
+        logits: Tensor = self._model(normalise(images, self._description.preprocessing).to(self.dtype))
+        return logits.float()
+
+    def golden_deviation(self) -> float:
+        """How far the golden sample's probabilities are from those of the trained network."""
+        logits = torch.from_numpy(self.predict(self._golden)[0])
+        return deviation(self._description.golden, logits, self._description.temperature)
+
+    def canary(self) -> bool:
+        """Whether the golden sample's answer is still within the tolerance."""
+        return self.golden_deviation() <= TOLERANCE[self.dtype]
+
+    def find_ceiling(self, limit: int) -> int:
+        """The smallest batch beyond which images per second no longer grow, by trying 1, 2, 4, ….
+
+        Each size runs once to warm up and once for the clock.
+        """
+        best_rate, ceiling, size = 0.0, 1, 1
+        while size <= limit:
+            batch = np.repeat(self._golden, size, axis=0)
+            try:
+                self.predict(batch)
+                started = time.perf_counter()
+                self.predict(batch)
+            except torch.OutOfMemoryError:
+                break
+            seconds = time.perf_counter() - started
+            if size / seconds > best_rate * WORTHWHILE_GAIN:
+                best_rate, ceiling = size / seconds, size
+            if 2 * seconds > WARM_UP_SECONDS:
+                break
+            size *= 2
+        return ceiling
 
 
 def load(checkpoint: Checkpoint, device: str, dtype: str, max_batch: int | None) -> Classifier:
@@ -57,14 +93,12 @@ def load(checkpoint: Checkpoint, device: str, dtype: str, max_batch: int | None)
     ValueError for a device that is not there.
     """
     target = find_device(device)
-    description = checkpoint.description
-    candidates = [getattr(torch, dtype)] if dtype != "auto" else _candidates(target)
-    for candidate in candidates:
-        classifier = Classifier(fold(restore(checkpoint)), description.preprocessing, target, candidate)
-        moved = _golden_deviation(classifier, checkpoint)
-        if moved <= TOLERANCE[candidate]:
-            classifier.ceiling = _find_ceiling(classifier, checkpoint, max_batch)
+    for candidate in [getattr(torch, dtype)] if dtype != "auto" else _candidates(target):
+        classifier = Classifier(fold(restore(checkpoint)), checkpoint.description, target, candidate)
+        if classifier.canary():
+            classifier.ceiling = classifier.find_ceiling(max_batch or LARGEST_BATCH[target.type])
             return classifier
+        moved = classifier.golden_deviation()
         log.warning("%s on %s moves a probability of the golden sample by %.2g", candidate, target, moved)
     fault = f"does not give its golden sample's answer on {target} in {candidate}: a probability moves by {moved:.2g}"
     raise CheckpointError(checkpoint.path, fault)
@@ -84,6 +118,12 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def _placed(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A weight on the device in the precision, convolutions with their channels last."""
+    moved = tensor.to(device, dtype if tensor.is_floating_point() else None)
+    return moved.contiguous(memory_format=torch.channels_last) if moved.dim() == 4 else moved
+
+
 def _candidates(device: torch.device) -> list[torch.dtype]:
     """Precisions from the fastest to the safest."""
     if device.type == "cuda":
@@ -92,35 +132,3 @@ def _candidates(device: torch.device) -> list[torch.dtype]:
     if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
         return [torch.bfloat16, torch.float32]
     return [torch.float32]
-
-
-def _golden_deviation(classifier: Classifier, checkpoint: Checkpoint) -> float:
-    description = checkpoint.description
-    batch = golden_pixels(description.golden.image, description.preprocessing)[None]
-    return deviation(description.golden, torch.from_numpy(classifier.predict(batch)[0]), description.temperature)
-
-
-def _find_ceiling(classifier: Classifier, checkpoint: Checkpoint, max_batch: int | None) -> int:
-    """The smallest batch beyond which images per second no longer grow, by trying 1, 2, 4, …
-
-    Each size runs once to warm up and once for the clock.
-    """
-    description = checkpoint.description
-    image = golden_pixels(description.golden.image, description.preprocessing)
-    limit = max_batch or LARGEST_BATCH[classifier._device.type]
-    best_rate, ceiling, size = 0.0, 1, 1
-    while size <= limit:
-        batch = np.repeat(image[None], size, axis=0)
-        try:
-            classifier.predict(batch)
-            started = time.perf_counter()
-            classifier.predict(batch)
-        except torch.OutOfMemoryError:
-            break
-        seconds = time.perf_counter() - started
-        if size / seconds > best_rate * WORTHWHILE_GAIN:
-            best_rate, ceiling = size / seconds, size
-        if 2 * seconds > WARM_UP_SECONDS:
-            break
-        size *= 2
-    return min(ceiling, limit)

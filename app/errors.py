@@ -97,6 +97,12 @@ class InvalidParameter(ServiceError):
     status, code = 422, "invalid_parameter"
 
 
+class InvalidCheckpoint(ServiceError):
+    """A checkpoint that cannot take over; the one before it serves on."""
+
+    status, code = 422, "invalid_checkpoint"
+
+
 class QueueFull(ServiceError):
     """No place in the queue; `retry_after` is in whole seconds."""
 

@@ -7,10 +7,14 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """`closed` is the end of draining: the server no longer accepts; `lost` means no device is left."""
+    """`unwell`: every replica fails its canary, some may recover; `lost`: none is left.
+
+    `closed` is the end of draining: the server no longer accepts. `failed`: no model could be loaded.
+    """
 
     LOADING = "loading"
     READY = "ready"
+    UNWELL = "unwell"
     DRAINING = "draining"
     CLOSED = "closed"
     FAILED = "failed"

@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from app.errors import InvalidParameter, MethodNotAllowed, NotFound
 from app.middleware import RequestMiddleware
-from app.routes import guarded_routes, open_routes
+from app.routes import guarded_routes, metrics_routes, open_routes
 from app.service import Service
 from app.settings import Settings
 
@@ -42,6 +42,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = service
     app.add_middleware(RequestMiddleware, service=service)
     app.include_router(open_routes)
+    if settings.metrics_port is None:
+        app.include_router(metrics_routes)
     app.include_router(guarded_routes)
     return app
 

@@ -4,9 +4,10 @@ Owns names, labels and buckets. Knows nothing of where the figures come from. Ea
 registry, so that two in one process do not add up.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -37,12 +38,31 @@ class Metrics:
             "vgg_model_seconds", "Seconds of a batch in the model", buckets=SECONDS, registry=r
         )
         self._queue_depth = Gauge("vgg_queue_depth", "Images admitted and not yet in the model", registry=r)
+        self.replicas = Gauge("vgg_replicas", "Model replicas that answer rightly", registry=r)
+        self.model = Gauge("vgg_model_info", "1 for the model that answers", ["name", "version"], registry=r)
+        self.reloads = Counter("vgg_reloads", "Reloads of the checkpoint", ["outcome"], registry=r)
         for reason in ("deadline", "disconnected"):
             self.dropped.labels(reason)  # shown as 0 before the first one
+        for outcome in ("swapped", "refused"):
+            self.reloads.labels(outcome)
 
     def watch_queue(self, depth: Callable[[], float]) -> None:
         """Asks `depth` whenever the metrics are read."""
         self._queue_depth.set_function(depth)
+
+    @contextmanager
+    def served_on(self, host: str, port: int | None) -> Iterator[None]:
+        """Answers on a port of its own, from a thread, for the length of the block; with None it does nothing."""
+        if port is None:
+            yield
+            return
+        server, thread = start_http_server(port, host, self._registry)
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
 
     def render(self) -> bytes:
         """The text exposition format, version 0.0.4."""

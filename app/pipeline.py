@@ -6,9 +6,11 @@ of HTTP.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from app.images import decode
 from app.metrics import Metrics
 from app.settings import Settings
 from app.uploads import Upload
+from app.worker import Worker
 from models.checkpoint import Description, read
 from models.preprocess import Pixels
 from models.probabilities import softmax
@@ -57,14 +60,50 @@ def load_model(settings: Settings) -> LoadedModel:
 
 
 class Pipeline:
-    """Made on the event loop; its `batcher` is closed by whoever made it."""
+    """Made on the event loop. `on_change` is called there when a replica fails or recovers."""
 
-    def __init__(self, model: LoadedModel, settings: Settings, decoders: Executor, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        settings: Settings,
+        decoders: Executor,
+        metrics: Metrics,
+        on_change: Callable[["Pipeline"], None],
+    ) -> None:
         self.model = model
-        self.batcher = Batcher(model.classifiers, settings.queue_size, metrics)
+        self.batcher = Batcher(len(model.classifiers), settings.queue_size, metrics, lambda: on_change(self))
+        self._workers = [Worker(classifier, self.batcher) for classifier in model.classifiers]
+        self._users = 0
+        self._unused = asyncio.Event()
         self._max_image_pixels = settings.max_image_pixels
         self._decoders = decoders
         self._metrics = metrics
+
+    @contextmanager
+    def in_use(self) -> Iterator[Self]:
+        """Counts the block as a user, for whom the model is kept."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield self
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def unused(self) -> None:
+        """Returns when nobody uses the model, which must have been replaced before."""
+        if self._users:
+            await self._unused.wait()
+
+    def close(self) -> None:
+        """Lets the model's threads end once the queue is empty."""
+        self.batcher.close()
+
+    def join(self) -> None:
+        """Waits for these threads."""
+        for worker in self._workers:
+            worker.join()
 
     async def classify(self, uploads: Sequence[Upload], deadline: float) -> list[Classified | ServiceError]:
         """Each image's outcome, in order. `deadline` is in `time.monotonic` seconds. Raises QueueFull."""

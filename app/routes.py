@@ -14,12 +14,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app.access import check_key
-from app.errors import DeadlineExceeded, ServiceError
+from app.errors import DeadlineExceeded, InvalidCheckpoint, NotFound, ServiceError
 from app.health import Health
 from app.metrics import MEDIA_TYPE
 from app.openapi import IMAGES_BODY, problems
 from app.parameters import check_coverage, timeout_of, top_k_of
-from app.schemas import HealthReport, ModelInfo, Predictions, dump, model_id, model_info, prediction
+from app.schemas import HealthReport, ModelInfo, Predictions, Reloaded, dump, model_id, model_info, prediction
 from app.service import Service
 from app.uploads import read_uploads
 
@@ -38,13 +38,14 @@ def service_of(request: Request) -> Service:
 
 def guard(request: Request) -> None:
     """Lets only callers with an API key pass, where there are keys."""
-    check_key(request, service_of(request).settings.api_keys)
+    check_key(request, service_of(request).keys)
 
 
 TheService = Annotated[Service, Depends(service_of)]
 TopK = Annotated[int | None, Query(description="labels in `top`: 1 to all; by default 5, or all if fewer")]
 Coverage = Annotated[float | None, Query(description="above 0 and below 1: adds a prediction set")]
 open_routes = APIRouter()
+metrics_routes = APIRouter()
 guarded_routes = APIRouter(dependencies=[Depends(guard)])
 
 
@@ -58,14 +59,15 @@ async def predict(request: Request, service: TheService, top_k: TopK = None, cov
     """Classifies every image of the body."""
     settings, started = service.settings, request.state.started
     deadline = started + timeout_of(request.headers.get("x-request-timeout"), settings.request_timeout)
-    pipeline = service.pipeline()
-    model = pipeline.model
-    labels, top_k = model.description.labels, top_k_of(top_k, len(model.description.labels))
-    check_coverage(coverage, calibrated=model.description.calibration is not None)
-    async with within(deadline):
-        uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images)
-    async with while_connected(request):
-        outcomes = await pipeline.classify(uploads, deadline)
+    with service.pipeline() as pipeline, service.body_memory.claim() as claim:
+        model = pipeline.model
+        labels, top_k = model.description.labels, top_k_of(top_k, len(model.description.labels))
+        check_coverage(coverage, calibrated=model.description.calibration is not None)
+        pipeline.batcher.check_room()  # a body that will be refused need not be read
+        async with within(deadline):
+            uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, claim)
+        async with while_connected(request):
+            outcomes = await pipeline.classify(uploads, deadline)
     raise_if_all_failed(outcomes)
     predictions = [
         prediction(outcome, labels, top_k, upload.filename) for outcome, upload in zip(outcomes, uploads, strict=True)
@@ -79,9 +81,23 @@ async def predict(request: Request, service: TheService, top_k: TopK = None, cov
 @guarded_routes.get("/model", response_model=ModelInfo, responses=problems(401, 503))
 async def model(service: TheService) -> Response:
     """What the server answers with: name, version, labels, preprocessing, metrics, limits."""
-    loaded = service.pipeline().model
-    body = dump(model_info(loaded, service.settings))
-    return Response(body, headers={"X-Model-Version": loaded.version}, media_type=JSON)
+    with service.pipeline() as pipeline:
+        body = dump(model_info(pipeline.model, service.settings))
+        return Response(body, headers={"X-Model-Version": pipeline.model.version}, media_type=JSON)
+
+
+@guarded_routes.post("/admin/reload", response_model=Reloaded, responses=problems(401, 404, 422, 503))
+async def reload(request: Request, service: TheService) -> Response:
+    """Loads the checkpoint's file anew and lets it take over; needs an API key, and there must be one."""
+    if not service.keys:
+        raise NotFound(f"There is no {request.url.path} where no API keys are set.")
+    with service.pipeline() as pipeline:
+        previous = model_id(pipeline.model)
+    try:
+        loaded = await service.reload()
+    except ValueError as error:
+        raise InvalidCheckpoint(f"{error}; the model before it serves on.") from error
+    return Response(dump({"model": model_id(loaded), "previous": previous}), media_type=JSON)
 
 
 @open_routes.get("/health/live", response_model=HealthReport, responses={503: {"model": HealthReport}})
@@ -102,7 +118,7 @@ async def startup(service: TheService) -> Response:
     return report(service.health, healthy=service.health.started)
 
 
-@open_routes.get("/metrics", response_class=Response)
+@metrics_routes.get("/metrics", response_class=Response)
 async def metrics(service: TheService) -> Response:
     """Prometheus text."""
     return Response(service.metrics.render(), media_type=MEDIA_TYPE)

@@ -68,6 +68,13 @@ class Predictions(BaseModel):
     predictions: list[Prediction]
 
 
+class Reloaded(BaseModel):
+    """The answer of `POST /admin/reload`: the model that answers from now on, and the one before it."""
+
+    model: ModelId
+    previous: ModelId
+
+
 class ModelInfo(ModelId):
     """The answer of `GET /model`."""
 

@@ -6,6 +6,7 @@ Owns draining. Knows nothing of routes or models.
 import asyncio
 import logging
 import signal
+import socket
 from types import FrameType
 
 import uvicorn
@@ -29,6 +30,12 @@ class Server(uvicorn.Server):
         self.service = service
         self._hurry = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Also lets SIGHUP reload the checkpoint."""
+        await super().startup(sockets)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal begins the drain; a second one cuts its delay short."""
@@ -40,6 +47,17 @@ class Server(uvicorn.Server):
             return
         log.info("%s: draining", signal.Signals(sig).name)
         self._draining = asyncio.create_task(self._drain())
+
+    def _on_hangup(self) -> None:
+        self._reloading = asyncio.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        try:
+            loaded = await self.service.reload()
+        except ValueError as error:
+            log.error("SIGHUP: %s; the model before it serves on", error)  # noqa: TRY400
+        else:
+            log.info("SIGHUP: %s %s answers now", loaded.description.architecture.name, loaded.version)
 
     async def _drain(self) -> None:
         settings, health = self.service.settings, self.service.health

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from app.errors import NotReady
 from app.health import Health, Phase
+from app.memory import BodyMemory
 from app.metrics import Metrics
 from app.settings import Settings
 
@@ -21,44 +22,87 @@ if TYPE_CHECKING:
     from app.pipeline import LoadedModel, Pipeline
 
 log = logging.getLogger("vggserve.service")
+LARGEST_BODIES_AT_ONCE = 16  # or more, as most are smaller
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class Service:
-    """Made anywhere; started and closed on the event loop."""
+    """Made anywhere; started and closed on the event loop. Raises ValueError for keys that cannot be read."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.health = Health()
         self.metrics = Metrics()
+        self.keys = settings.keys()
+        self.body_memory = BodyMemory(LARGEST_BODIES_AT_ONCE * settings.max_body_bytes)
         self.failure: Exception | None = None
         self.idle = asyncio.Event()  # set while no request is being answered
         self.idle.set()
         self._requests = 0
+        self._reloading = asyncio.Lock()
         self._pipeline: Pipeline | None = None
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
 
     async def start(self) -> None:
         """Loads the model and becomes ready, or keeps in `failure` why that cannot be."""
         try:
-            model = await _in_thread(_load, self.settings)
+            self._swap(await _in_thread(_load, self.settings))
         except Exception as error:
             self.failure = error
             self.health.enter(Phase.FAILED, str(error))
             log.log(logging.DEBUG if isinstance(error, ValueError) else logging.ERROR, "no model", exc_info=error)
-            return
-        from app.pipeline import Pipeline
 
-        self._pipeline = pipeline = Pipeline(model, self.settings, self._decoders, self.metrics)
-        self.metrics.watch_queue(lambda: pipeline.batcher.depth)
-        self.health.enter(Phase.READY)
+    async def reload(self) -> "LoadedModel":
+        """Loads the checkpoint anew beside the model that answers, then lets it take over.
 
-    def pipeline(self) -> "Pipeline":
-        """The model that answers now. Raises NotReady."""
+        Requests that have begun are answered by the model that they began with. Raises ValueError, and
+        changes nothing, for a checkpoint that cannot be served.
+        """
+        async with self._reloading:
+            try:
+                keys, model = self.settings.keys(), await _in_thread(_load, self.settings)
+            except ValueError:
+                self.metrics.reloads.labels("refused").inc()
+                raise
+            self.keys, old = keys, self._swap(model)
+            self.metrics.reloads.labels("swapped").inc()
+            if old is not None:
+                await old.unused()
+                old.close()
+            return model
+
+    @contextmanager
+    def pipeline(self) -> Iterator["Pipeline"]:
+        """The model that answers now, kept for the length of the block. Raises NotReady."""
         if self._pipeline is None:
             raise NotReady(f"The service is not ready: {self.health.reason}.")
-        return self._pipeline
+        with self._pipeline.in_use() as pipeline:
+            yield pipeline
+
+    def _swap(self, model: "LoadedModel") -> "Pipeline | None":
+        from app.pipeline import Pipeline
+
+        old = self._pipeline
+        self._pipeline = new = Pipeline(model, self.settings, self._decoders, self.metrics, self._examine)
+        self.metrics.watch_queue(lambda: new.batcher.depth)
+        self.metrics.model.clear()
+        self.metrics.model.labels(model.description.architecture.name, model.version).set(1)
+        self._examine(new)
+        return old
+
+    def _examine(self, pipeline: "Pipeline") -> None:
+        """Health is what the replicas of the model that answers now say of it."""
+        if pipeline is not self._pipeline:
+            return
+        batcher = pipeline.batcher
+        self.metrics.replicas.set(batcher.healthy)
+        if batcher.healthy:
+            self.health.enter(Phase.READY)
+        elif batcher.alive:
+            self.health.enter(Phase.UNWELL, "every replica of the model fails its canary")
+        else:
+            self.health.enter(Phase.LOST, "every replica of the model is lost for good")
 
     @contextmanager
     def request(self) -> Iterator[None]:
@@ -78,10 +122,9 @@ class Service:
         """Ends the threads; waits for the model's if nothing is in flight, which else may never end."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
         if self._pipeline is not None:
-            threads = self._pipeline.batcher.close()
+            self._pipeline.close()
             if self.idle.is_set():
-                for thread in threads:
-                    await _in_thread(thread.join)
+                await _in_thread(self._pipeline.join)
 
 
 def _load(settings: Settings) -> "LoadedModel":

@@ -73,6 +73,10 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="comma-separated keys, one of which callers must send; none: open to all"
     )
+    api_keys_file: Path | None = Field(None, description="file with more keys, one a line; read again at a reload")
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="TCP port for /metrics alone, which then is not on the main one"
+    )
     log_format: Literal["text", "json"] = Field("text", description="one line a request, as text or as JSON")
 
     @field_validator("devices", "api_keys", mode="before")
@@ -85,6 +89,19 @@ class Settings(BaseSettings):
         if self.max_images > self.queue_size:
             raise ValueError(f"max_images is {self.max_images}, but must not be above queue_size, {self.queue_size}")
         return self
+
+    def keys(self) -> tuple[str, ...]:
+        """All API keys, those of the file included. Raises ValueError if it cannot be read or is empty."""
+        keys = [key.get_secret_value() for key in self.api_keys]
+        if self.api_keys_file is None:
+            return tuple(keys)
+        try:
+            lines = self.api_keys_file.read_text().split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"api_keys_file is {self.api_keys_file}, but cannot be read: {error}") from error
+        if not lines:
+            raise ValueError(f"api_keys_file is {self.api_keys_file}, but has no key in it")
+        return (*keys, *lines)
 
     def limits(self) -> dict[str, float]:
         """Every limit by its setting's name, as `GET /model` shows it."""

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -14,6 +15,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from app.main import create_app
+from app.pipeline import Pipeline
 from app.settings import PREFIX, Settings
 from models.checkpoint import Description, write
 from models.golden import record
@@ -82,3 +84,24 @@ async def serving(checkpoint: Path, **settings: object) -> AsyncIterator[httpx.A
 def client_of(app: FastAPI) -> httpx.AsyncClient:
     """A client that calls `app` directly."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+
+def pipeline_of(client: httpx.AsyncClient) -> Pipeline:
+    with app_of(client).state.service.pipeline() as pipeline:
+        assert isinstance(pipeline, Pipeline)
+        return pipeline
+
+
+def app_of(client: httpx.AsyncClient) -> Any:
+    """The application that the client calls."""
+    transport = client._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    return transport.app
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` are skipped where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))

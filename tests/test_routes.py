@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,16 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from conftest import LABELS, client_of, encoded, random_image, serving
+from conftest import LABELS, app_of, client_of, encoded, pipeline_of, random_image, serving
+from gates import Gate
 
+from app.batcher import Logits
 from app.main import create_app
-from app.pipeline import Pipeline
 from app.schemas import ModelInfo, Predictions
 from app.settings import Settings
+from app.worker import Worker
 from models.checkpoint import read, restore
-from models.preprocess import normalise, pixels
+from models.preprocess import Pixels, normalise, pixels
 from models.probabilities import softmax
 
 pytestmark = pytest.mark.anyio
@@ -267,45 +268,6 @@ async def test_documents_are_served(client: httpx.AsyncClient) -> None:
     assert (await client.get("/docs")).status_code == 200
 
 
-class Gate:
-    """Holds every batch of a service until it is opened."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        pipeline = pipeline_of(client)
-        self._open, self._entered = threading.Event(), threading.Semaphore(0)
-        [self._classifier] = pipeline.model.classifiers
-        self._predict = self._classifier.predict
-
-    def __enter__(self) -> "Gate":
-        def predict(batch: Any) -> Any:
-            self._entered.release()
-            self._open.wait()
-            return self._predict(batch)
-
-        self._classifier.predict = predict  # type: ignore[method-assign]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.set()
-        self._classifier.predict = self._predict  # type: ignore[method-assign]
-
-    async def entered(self) -> None:
-        """Waits until a batch is held."""
-        await asyncio.to_thread(self._entered.acquire)
-
-
-def pipeline_of(client: httpx.AsyncClient) -> Pipeline:
-    pipeline: Pipeline = app_of(client).state.service.pipeline()
-    return pipeline
-
-
-def app_of(client: httpx.AsyncClient) -> Any:
-    """The application that the client calls."""
-    transport = client._transport
-    assert isinstance(transport, httpx.ASGITransport)
-    return transport.app
-
-
 async def test_a_full_queue_is_told_at_once(checkpoint: Path) -> None:
     """Beyond the queue's size requests get 429 with Retry-After while those admitted are answered."""
     async with serving(checkpoint, queue_size=2) as client:
@@ -333,15 +295,43 @@ async def test_the_deadline_counts_queue_and_compute(checkpoint: Path) -> None:
         assert (await client.post("/predict", content=IMAGE)).status_code == 200
 
 
+def fail(client: httpx.AsyncClient, *, canary: bool) -> None:
+    """Lets the model fail for every image but the golden sample, or for that too."""
+    [classifier] = pipeline_of(client).model.classifiers
+    sound, golden = classifier.predict, classifier._golden
+
+    def predict(batch: Pixels) -> Logits:
+        if canary or not np.array_equal(batch, golden):
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        return sound(batch)
+
+    classifier.predict = predict  # type: ignore[method-assign]
+
+
 async def test_a_failure_of_the_model_is_never_shown(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An error inside the network is a fixed sentence to the caller and a traceback in the log."""
     async with serving(checkpoint) as client:
-        [classifier] = pipeline_of(client).model.classifiers
-        classifier.predict = None  # type: ignore[assignment,method-assign]
-        response = await client.post("/predict", content=IMAGE)
+        fail(client, canary=False)
+        response = await client.post("/predict", content=encoded(random_image(5)))
+        assert (await client.get("/health/ready")).status_code == 200
     assert code(response) == (500, "internal")
-    assert "NoneType" not in response.text
-    assert "NoneType" in caplog.text
+    assert "CUDA" not in response.text
+    assert "CUDA" in caplog.text
+
+
+async def test_a_model_that_starts_failing_is_neither_ready_nor_live(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the only replica fails its canary again and again, probes say so and callers are sent away."""
+    monkeypatch.setattr(Worker, "retry_seconds", 0.0)
+    async with serving(checkpoint) as client:
+        fail(client, canary=True)
+        assert code(await client.post("/predict", content=IMAGE)) == (503, "not_ready")
+        for probe, status in (("ready", 503), ("live", 503), ("startup", 200)):
+            response = await client.get(f"/health/{probe}")
+            assert (response.status_code, response.json()["status"]) == (status, "lost")
+        assert code(await client.post("/predict", content=IMAGE)) == (503, "not_ready")
+        assert "vgg_replicas 0.0" in (await client.get("/metrics")).text
 
 
 async def test_keys_guard_what_costs(checkpoint: Path) -> None:

@@ -1,6 +1,7 @@
 """The process's end, with real sockets and signals, in the test's own process."""
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from conftest import encoded, random_image
+from conftest import encoded, random_image, write_checkpoint
 
 from app.__main__ import main
 from app.main import create_app
@@ -60,6 +61,7 @@ class WatchedServer(Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config, service)
         self.listening = asyncio.Event()
+        self.hung_up = asyncio.Event()
         self.clients = AsyncExitStack()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -71,6 +73,17 @@ class WatchedServer(Server):
         client = Connection(*await asyncio.open_connection("127.0.0.1", self.port))
         self.clients.push_async_callback(client.close)
         return client
+
+    async def reloaded(self) -> None:
+        """Returns when the reload that a signal has asked for is over."""
+        await self.hung_up.wait()
+        self.hung_up.clear()
+        assert self._reloading is not None
+        await self._reloading
+
+    def _on_hangup(self) -> None:
+        super()._on_hangup()
+        self.hung_up.set()
 
     async def refuses(self) -> None:
         """Returns when connections are no longer accepted."""
@@ -135,6 +148,24 @@ async def test_a_kept_alive_connection_is_told_to_go_elsewhere(checkpoint: Path)
         assert "retry-after: 1" in head
         assert (await busy.finish())[0] == 200
         await serving
+
+
+async def test_hangup_reloads_the_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SIGHUP lets a new checkpoint take over; a bad one is refused in the log and the old one serves on."""
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "model.safetensors"
+    write_checkpoint(path)
+    async with running(path, drain_delay=0) as (server, _):
+        version = write_checkpoint(path, seed=1)
+        signal.raise_signal(signal.SIGHUP)
+        await server.reloaded()
+        client = await server.connect()
+        assert f"x-model-version: {version}" in (await client.get("/model"))[1]
+        path.write_bytes(b"hello")
+        signal.raise_signal(signal.SIGHUP)
+        await server.reloaded()
+        assert "the model before it serves on" in caplog.text
+        assert f"x-model-version: {version}" in (await client.get("/model"))[1]
 
 
 async def test_shutdown_is_bounded(checkpoint: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from app.errors import BadRequest, BodyTooLarge, TooManyImages, UnsupportedEncoding
+from app.errors import BadRequest, BodyTooLarge, QueueFull, TooManyImages, UnsupportedEncoding
+from app.memory import BodyMemory
 from app.uploads import Upload, read_uploads
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +36,7 @@ async def read(
     chunks: Iterable[bytes] | bytes, max_body_bytes: int = 10_000, max_images: int = 3, **headers: str
 ) -> list[Upload]:
     body = Body([chunks] if isinstance(chunks, bytes) else chunks, **headers)
-    return await read_uploads(body.request, max_body_bytes, max_images)
+    return await read_uploads(body.request, max_body_bytes, max_images, BodyMemory(10**9).claim())
 
 
 def part(
@@ -141,7 +142,7 @@ async def test_a_declared_length_is_refused_unread() -> None:
     """A Content-Length above the limit is refused before a byte is read."""
     body = Body([b"x"], content_length="10001")
     with pytest.raises(BodyTooLarge, match="10001"):
-        await read_uploads(body.request, 10_000, 3)
+        await read_uploads(body.request, 10_000, 3, BodyMemory(10**9).claim())
     assert body.taken == 0
 
 
@@ -150,7 +151,7 @@ async def test_a_long_body_is_refused_while_it_arrives(media_type: str) -> None:
     """Without a declared length, reading stops as soon as the limit is passed."""
     body = Body([form(part(b"x" * 500))[:-9], *[b"x" * 1000] * 100], content_type=media_type)
     with pytest.raises(BodyTooLarge):
-        await read_uploads(body.request, 2_000, 3)
+        await read_uploads(body.request, 2_000, 3, BodyMemory(10**9).claim())
     assert body.taken <= 4
 
 
@@ -163,7 +164,7 @@ async def test_images_are_counted_while_they_arrive() -> None:
     """The form part beyond the limit is refused at its header, the rest is not read."""
     body = Body([form(*[part(b"1")] * 3)[:-9], part(b"1"), *[b"x"] * 100], content_type=MULTIPART)
     with pytest.raises(TooManyImages):
-        await read_uploads(body.request, 10_000, 3)
+        await read_uploads(body.request, 10_000, 3, BodyMemory(10**9).claim())
     assert body.taken <= 3
 
 
@@ -184,3 +185,15 @@ async def test_encodings_are_refused(encoding: str) -> None:
 async def test_identity_is_no_encoding() -> None:
     """Content-Encoding: identity says nothing."""
     assert await read(b"x", content_encoding="Identity") == [Upload(b"x")]
+
+
+async def test_all_bodies_together_are_bounded() -> None:
+    """What does not fit beside the bodies that are in memory already is refused while it arrives."""
+    memory = BodyMemory(1_500)
+    first, second = Body([b"x" * 1_000]), Body([b"x" * 400, b"x" * 400, b"x" * 400])
+    with memory.claim() as held:
+        await read_uploads(first.request, 10_000, 3, held)
+        with memory.claim() as claim, pytest.raises(QueueFull):
+            await read_uploads(second.request, 10_000, 3, claim)
+        assert (second.taken, memory.used_bytes) == (2, 1_000)
+    assert memory.used_bytes == 0
