@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 
 Pixels = NDArray[np.uint8]
@@ -23,6 +23,15 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 MODES = {1: "L", 3: "RGB"}
+TURNS = {  # by EXIF orientation: what makes the stored picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # A 1 x 50,000,000 image resized by its shorter side would need terabytes. Past this ratio of long to
 # short side the middle is cut out first: the central crop never sees more than a square of it.
 MAX_ASPECT_RATIO = 4
@@ -86,13 +95,26 @@ def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 def _flat(image: Image.Image, mode: str) -> Image.Image:
     """Upright, opaque, 8 bits a channel, in `mode`: EXIF orientation applied, alpha put on white."""
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bit(image)
     elif image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return image.convert(mode)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says; a sound picture with broken EXIF is left as it is stored.
+
+    Pillow's own `exif_transpose` also writes the other tags anew and fails on odd ones, which are not needed.
+    """
+    image.load()
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # what the parser meets, it raises: SyntaxError, struct.error and more
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
