@@ -20,6 +20,11 @@ from app.service import Service
 log = logging.getLogger("vggserve.request")
 CLIENT_CLOSED_REQUEST = 499  # nginx' number for a client that hung up; it is logged and counted, never sent
 UNMATCHED = "unmatched"
+PAGE_HEADERS = {
+    "Content-Security-Policy": "frame-ancestors 'none'; object-src 'none'; base-uri 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+}
 PROBES = ("/health/", "/metrics")
 
 
@@ -88,7 +93,11 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            headers["X-Content-Type-Options"] = "nosniff"
+            if headers.get("content-type", "").startswith("text/html"):
+                headers.update(PAGE_HEADERS)
         await self._send(message)
 
     async def fail(self, error: ServiceError) -> None:

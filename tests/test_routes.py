@@ -265,7 +265,10 @@ async def test_documents_are_served(client: httpx.AsyncClient) -> None:
     operation = document["paths"]["/predict"]["post"]
     assert set(operation["requestBody"]["content"]) >= {"image/*", "multipart/form-data", "application/json"}
     assert PROBLEM in operation["responses"]["429"]["content"]
-    assert (await client.get("/docs")).status_code == 200
+    page = await client.get("/docs")
+    assert page.status_code == 200
+    assert page.headers["x-frame-options"] == "DENY"
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
 
 
 async def test_a_full_queue_is_told_at_once(checkpoint: Path) -> None:
@@ -346,6 +349,12 @@ async def test_keys_guard_what_costs(checkpoint: Path) -> None:
         assert (await client.get("/model")).status_code == 401
         for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs"):
             assert (await client.get(path)).status_code == 200
+
+
+async def test_metrics_leave_the_main_port_for_their_own(checkpoint: Path) -> None:
+    """With metrics_port set, the main port has no /metrics."""
+    async with serving(checkpoint, metrics_port=1) as client:
+        assert code(await client.get("/metrics")) == (404, "not_found")
 
 
 async def test_two_replicas_answer_from_one_queue(checkpoint: Path) -> None:
