@@ -28,7 +28,7 @@ FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF")
 # A progressive JPEG is decoded once per scan, and a scan can be ten bytes long, so a small file can
 # ask for minutes. Encoders write about ten scans; a hundred is beyond any of them.
 MAX_SCANS = 100
-MAX_SCANS_AT_FULL_SIZE = 16
+MAX_SCANS_AT_FULL_SIZE = 10
 START_OF_SCAN = b"\xff\xda"
 
 
@@ -41,7 +41,7 @@ def decode(data: bytes, preprocessing: Preprocessing, max_image_pixels: int) -> 
     name = _format(data)
     try:
         with Image.open(io.BytesIO(data), formats=[name]) as image:
-            _check_work(image, data, max_image_pixels)
+            _check_work(image, name, data, max_image_pixels)
             return pixels(image, preprocessing).copy()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(f"The image has more pixels than the allowed {max_image_pixels}.") from error
@@ -74,13 +74,13 @@ def _format(data: bytes) -> str:
     raise UnsupportedFormat(f"The data are not an image of an allowed format ({', '.join(FORMATS)}).")
 
 
-def _check_work(image: Image.Image, data: bytes, max_image_pixels: int) -> None:
+def _check_work(image: Image.Image, name: str, data: bytes, max_image_pixels: int) -> None:
     area = image.width * image.height
     if area > max_image_pixels:
         raise ImageTooLarge(
             f"The image has {image.width} x {image.height} pixels, more than the allowed {max_image_pixels}."
         )
-    if image.format == "JPEG":
+    if name == "JPEG":
         scans = data.count(START_OF_SCAN)  # entropy-coded bytes never hold it: 0xff is escaped there
         if scans > MAX_SCANS or scans * area > MAX_SCANS_AT_FULL_SIZE * max_image_pixels:
             raise UndecodableImage(f"The JPEG file has {scans} scans, more than {MAX_SCANS} or than its size allows.")

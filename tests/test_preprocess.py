@@ -240,3 +240,22 @@ def test_impossible_contracts_are_refused(fields: dict[str, Any], message: str) 
     sound: dict[str, Any] = {"size": 32, "resize": 32, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
     with pytest.raises(ValueError, match=f"^{message}"):
         Preprocessing(**(sound | fields))
+
+
+def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same() -> None:
+    """A JPEG of many times the size is not decoded in full; its pixels differ by a few levels at most."""
+    image = noise(60, 40).resize((1200, 800), Image.Resampling.BICUBIC)
+    whole, drafted = reopened(image, "JPEG", quality=90), reopened(image, "JPEG", quality=90)
+    whole.load()
+    difference = np.abs(pixels(whole, contract(32)).astype(int) - pixels(drafted, contract(32)))
+    assert whole.size == (1200, 800)
+    assert drafted.size == (150, 100)
+    assert difference.max() <= 6
+    assert difference.mean() < 1
+
+
+def test_a_jpeg_of_less_than_twice_the_size_is_decoded_in_full() -> None:
+    """A JPEG is never decoded to less than twice the resized image."""
+    image = reopened(noise(120, 127), "JPEG")
+    pixels(image, contract(32))
+    assert image.size == (120, 127)

@@ -1,0 +1,1 @@
+"""Measurements. Each module is a command; none is run by the tests."""
