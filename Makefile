@@ -43,4 +43,4 @@ test: check
 	$(PY) -m pytest $(ARGS)
 
 lock:
-	uv pip compile pyproject.toml --extra train --extra dev --universal --no-annotate --custom-compile-command 'make lock' --output-file requirements.lock
+	uv pip compile pyproject.toml --extra train --extra export --extra dev --universal --no-annotate --custom-compile-command 'make lock' --output-file requirements.lock

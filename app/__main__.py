@@ -1,29 +1,30 @@
 """The command `python -m app`, also installed as `vgg-serve`.
 
-Owns turning faults into one line and an exit status. Knows nothing of serving.
+Owns turning faults into one line and an exit status. Knows nothing of serving. What it needs is
+imported when it runs: a signal that comes during the imports must find a handler.
 """
 
 import os
 import resource
+import signal
 import sys
-
-import uvicorn
-
-from app.logs import configure
-from app.main import create_app
-from app.server import Server
-from app.service import Service
-from app.settings import read_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serves until a signal or a fault; 0 after a drain, 1 where no model could be loaded, 2 for bad settings."""
+    import uvicorn
+
+    from app.logs import configure
+    from app.main import create_app
+    from app.server import Server
+    from app.service import Service
+    from app.settings import read_settings
+
     try:
         settings = read_settings(sys.argv[1:] if arguments is None else arguments)
         app = create_app(settings)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+        return _fail(error, 2)
     configure(settings.log_format)
     allow_many_connections()
     config = uvicorn.Config(
@@ -40,12 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         with service.metrics.served_on(settings.host, settings.metrics_port):
             Server(config, service).run()
     except OSError as error:
-        print(f"error: metrics_port is {settings.metrics_port}: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-    if service.failure is not None:
-        print(f"error: {service.failure}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+        return _fail(f"metrics_port is {settings.metrics_port}: {error}", 1)
+    return 0 if service.failure is None else _fail(service.failure, 1)
 
 
 def allow_many_connections() -> None:
@@ -57,6 +54,7 @@ def allow_many_connections() -> None:
 
 def run() -> None:
     """Ends the process at once: threads that still load or decode must not hold up a shutdown."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server takes over; nothing was accepted yet
     try:
         status = main()
     except SystemExit as end:  # argparse's and uvicorn's
@@ -64,6 +62,11 @@ def run() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def _fail(fault: object, status: int) -> int:
+    print(f"error: {fault}", file=sys.stderr)  # noqa: T201
+    return status
 
 
 if __name__ == "__main__":

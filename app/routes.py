@@ -42,8 +42,8 @@ def guard(request: Request) -> None:
 
 
 TheService = Annotated[Service, Depends(service_of)]
-TopK = Annotated[int | None, Query(description="labels in `top`: 1 to all; by default 5, or all if fewer")]
-Coverage = Annotated[float | None, Query(description="above 0 and below 1: adds a prediction set")]
+TopK = Annotated[int | None, Query(ge=1, description="labels in `top`, up to all; by default 5, or all if fewer")]
+Coverage = Annotated[float | None, Query(gt=0, lt=1, description="adds a prediction set of this coverage")]
 open_routes = APIRouter()
 metrics_routes = APIRouter()
 guarded_routes = APIRouter(dependencies=[Depends(guard)])

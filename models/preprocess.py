@@ -88,7 +88,8 @@ def pixels(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     """
     p = preprocessing
     image.draft(image.mode, (DRAFT_FACTOR * p.resize, DRAFT_FACTOR * p.resize))
-    square = _crop(_resize(_cut_middle(_flat(image, MODES[p.channels])), p.resize, p.interpolation), p.size)
+    flat = _flat(_cut_middle(_upright(image)), MODES[p.channels])
+    square = _crop(_resize(flat, p.resize, p.interpolation), p.size).convert(MODES[p.channels])
     return np.asarray(square).reshape(p.size, p.size, p.channels)
 
 
@@ -100,14 +101,13 @@ def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def _flat(image: Image.Image, mode: str) -> Image.Image:
-    """Upright, opaque, 8 bits a channel, in `mode`: EXIF orientation applied, alpha put on white."""
-    image = _upright(image)
+    """Opaque, 8 bits a channel, in `mode` or in grey, which is resized as such: alpha is put on white."""
     if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bit(image)
-    elif image.has_transparency_data:
+        return _eight_bit(image)
+    if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert(mode)
+    return image if image.mode == "L" else image.convert(mode)
 
 
 def _upright(image: Image.Image) -> Image.Image:

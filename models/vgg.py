@@ -127,7 +127,8 @@ def initialise(module: nn.Module) -> None:
     """
     order = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.ReLU)]
     for layer, behind in zip(order, [*order[1:], None], strict=True):
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        # A module on the meta device has no values; asking for random ones would import a compiler.
+        if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.is_meta:
             rectified = isinstance(layer, nn.Conv2d) or isinstance(behind, nn.ReLU)
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu" if rectified else "linear")
             if layer.bias is not None:

@@ -57,6 +57,12 @@ def write_checkpoint(path: Path, seed: int = 0, labels: tuple[str, ...] = LABELS
     return write(path, description, model)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Small networks gain nothing from threads, and lose much where another process holds a core."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the tests may have variables for a server of their own."""

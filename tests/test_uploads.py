@@ -1,10 +1,14 @@
 """The three forms of a body, read within the limits."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -197,3 +201,40 @@ async def test_all_bodies_together_are_bounded() -> None:
             await read_uploads(second.request, 10_000, 3, claim)
         assert (second.taken, memory.used_bytes) == (2, 1_000)
     assert memory.used_bytes == 0
+
+
+PIECES = [
+    b"--xyz", b"--", b"\r\n", b"\n", b"\r", b"x", b":", b";", b"=", b'"', b"Content-Disposition: form-data; name=a",
+    b'Content-Disposition: form-data; name="a"; filename="a.png"', b"Content-Type: image/png", b"\x00\xff", b" ",
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    chunks=st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map(b"".join), min_size=1, max_size=8),
+    media_type=st.sampled_from(
+        [MULTIPART, "multipart/mixed; boundary=xyz", "application/json", "image/png", "a/b;;=;"]
+    ),
+)
+def test_any_body_gives_images_or_an_error_of_ours(chunks: list[bytes], media_type: str) -> None:
+    """No body lets an error of a parser through, and whatever is read is within the limits."""
+    with suppress(BadRequest, BodyTooLarge, TooManyImages):
+        uploads = asyncio.run(read(chunks, max_body_bytes=200, max_images=2, content_type=media_type))
+        assert 1 <= len(uploads) <= 2
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just("MQ==")
+NAMES = st.sampled_from(["instances", "b64", "x"])
+DOCUMENTS = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner), max_leaves=8
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(document=DOCUMENTS)
+def test_any_json_gives_images_or_an_error_of_ours(document: object) -> None:
+    """No JSON document lets anything but a bad request or its images through."""
+    text = json.dumps(document).encode()
+    with suppress(BadRequest, TooManyImages):
+        uploads = asyncio.run(read(text, max_images=2, content_type="application/json"))
+        assert all(isinstance(upload.data, bytes | BadRequest) for upload in uploads)
