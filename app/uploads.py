@@ -4,6 +4,7 @@ Owns the three forms of a body (raw, multipart, JSON) and reading no more of it 
 nothing of what an image is.
 """
 
+import asyncio
 import base64
 import binascii
 from collections.abc import AsyncIterator, Callable
@@ -43,7 +44,8 @@ async def read_uploads(request: Request, max_body_bytes: int, max_images: int, c
     if media_type.startswith(b"multipart/"):
         uploads = await _read_multipart(body, options.get(b"boundary"), max_images)
     elif media_type == b"application/json" or media_type.endswith(b"+json"):
-        uploads = _parse_json(await _join(body), max_images)
+        # megabytes of base64 take tenths of a second, in which the event loop has others to serve
+        uploads = await asyncio.to_thread(_parse_json, await _join(body), max_images)
     else:
         data = await _join(body)
         uploads = [Upload(data)] if data else []
