@@ -4,13 +4,13 @@ Owns devices, precisions, folding and warm-up. Knows nothing of queues, labels o
 """
 
 import logging
-import time
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from app.warmup import find_ceiling, find_threads
 from models.checkpoint import Checkpoint, CheckpointError, Description, restore
 from models.fold import fold
 from models.golden import deviation, golden_pixels
@@ -22,8 +22,6 @@ log = logging.getLogger("vggserve.classifier")
 # and stays below 1e-5; bfloat16 keeps 8 bits of a logit, which is some tenths of a per cent.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 LARGEST_BATCH = {"cuda": 256, "cpu": 32}
-WARM_UP_SECONDS = 2.0  # a batch that would take longer is not tried
-WORTHWHILE_GAIN = 1.05  # a larger batch must give this many times the images per second
 
 
 class Classifier:
@@ -63,31 +61,15 @@ class Classifier:
         """Whether the golden sample's answer is still within the tolerance."""
         return self.golden_deviation() <= TOLERANCE[self.dtype]
 
-    def find_ceiling(self, limit: int) -> int:
-        """The smallest batch beyond which images per second no longer grow, by trying 1, 2, 4, ….
-
-        Each size runs once to warm up and once for the clock.
-        """
-        best_rate, ceiling, size = 0.0, 1, 1
-        while size <= limit:
-            batch = np.repeat(self._golden, size, axis=0)
-            try:
-                self.predict(batch)
-                started = time.perf_counter()
-                self.predict(batch)
-            except torch.OutOfMemoryError:
-                break
-            seconds = time.perf_counter() - started
-            if size / seconds > best_rate * WORTHWHILE_GAIN:
-                best_rate, ceiling = size / seconds, size
-            if 2 * seconds > WARM_UP_SECONDS:
-                break
-            size *= 2
-        return ceiling
+    def predict_golden(self, images: int) -> NDArray[np.float32]:
+        """A batch of that many golden samples, to try what the replica can do."""
+        return self.predict(np.repeat(self._golden, images, axis=0))
 
 
-def load(checkpoint: Checkpoint, device: str, dtype: str, max_batch: int | None) -> Classifier:
-    """Load, fold, choose the precision, check the golden sample, warm up.
+def load(
+    checkpoint: Checkpoint, device: str, dtype: str, max_batch: int | None = None, replicas: int = 1
+) -> Classifier:
+    """Load, fold, choose the precision, check the golden sample, warm up, as one of `replicas` on the machine.
 
     Raises CheckpointError for weights that do not fit or an answer that is not the trained one, and
     ValueError for a device that is not there.
@@ -96,7 +78,9 @@ def load(checkpoint: Checkpoint, device: str, dtype: str, max_batch: int | None)
     for candidate in [getattr(torch, dtype)] if dtype != "auto" else _candidates(target):
         classifier = Classifier(fold(restore(checkpoint)), checkpoint.description, target, candidate)
         if classifier.canary():
-            classifier.ceiling = classifier.find_ceiling(max_batch or LARGEST_BATCH[target.type])
+            if target.type == "cpu":
+                find_threads(classifier.predict_golden, replicas)
+            classifier.ceiling = find_ceiling(classifier.predict_golden, max_batch or LARGEST_BATCH[target.type])
             return classifier
         moved = classifier.golden_deviation()
         log.warning("%s on %s moves a probability of the golden sample by %.2g", candidate, target, moved)

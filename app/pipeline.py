@@ -55,7 +55,7 @@ def load_model(settings: Settings) -> LoadedModel:
     """
     checkpoint = read(settings.checkpoint)
     devices = settings.devices or (settings.device,)
-    classifiers = [load(checkpoint, device, settings.dtype, settings.max_batch) for device in devices]
+    classifiers = [load(checkpoint, device, settings.dtype, settings.max_batch, len(devices)) for device in devices]
     return LoadedModel(checkpoint.description, checkpoint.version, classifiers)
 
 

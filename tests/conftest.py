@@ -61,6 +61,7 @@ def write_checkpoint(path: Path, seed: int = 0, labels: tuple[str, ...] = LABELS
 def _one_thread() -> None:
     """Small networks gain nothing from threads, and lose much where another process holds a core."""
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # a limit for the server's own choice
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ def images(checkpoint: Path, count: int) -> Pixels:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_answers_do_not_depend_on_the_company(checkpoint: Path, dtype: str) -> None:
     """An image's probabilities are the same alone and in any batch: to 1e-5 in float32, 1e-2 in bfloat16."""
-    classifier = load(read(checkpoint), "cpu", dtype, None)
+    classifier = load(read(checkpoint), "cpu", dtype)
     batch = images(checkpoint, 17)
     together = torch.from_numpy(classifier.predict(batch)).softmax(1)
     tolerance = 1e-5 if dtype == "float32" else TOLERANCE[torch.bfloat16]
@@ -41,14 +41,14 @@ def test_folding_changes_nothing(checkpoint: Path) -> None:
     batch = images(checkpoint, 4)
     with torch.inference_mode():
         trained = restore(loaded)(normalise(torch.from_numpy(batch), loaded.description.preprocessing))
-    served = load(loaded, "cpu", "float32", None).predict(batch)
+    served = load(loaded, "cpu", "float32").predict(batch)
     assert np.allclose(served, trained.numpy(), atol=1e-4)
 
 
 def test_the_ceiling_is_bounded(checkpoint: Path) -> None:
     """max_batch bounds what warm-up may find."""
     assert load(read(checkpoint), "cpu", "float32", 2).ceiling <= 2
-    assert load(read(checkpoint), "cpu", "float32", None).ceiling >= 1
+    assert load(read(checkpoint), "cpu", "float32").ceiling >= 1
 
 
 def test_another_answer_than_the_trained_one_is_refused(checkpoint: Path) -> None:
@@ -56,19 +56,19 @@ def test_another_answer_than_the_trained_one_is_refused(checkpoint: Path) -> Non
     loaded = read(checkpoint)
     loaded.state["head.2.bias"][0] += 1
     with pytest.raises(CheckpointError, match=rf"{checkpoint.name}.* golden sample.* cpu in torch\.float32"):
-        load(loaded, "cpu", "float32", None)
+        load(loaded, "cpu", "float32")
 
 
 def test_auto_falls_back_to_float32(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the faster precision moves the golden sample's probabilities too far, float32 serves."""
     monkeypatch.setattr("app.classifier._candidates", lambda _: [torch.bfloat16, torch.float32])
     monkeypatch.setitem(TOLERANCE, torch.bfloat16, 0.0)
-    assert load(read(checkpoint), "cpu", "auto", None).dtype is torch.float32
+    assert load(read(checkpoint), "cpu", "auto").dtype is torch.float32
 
 
 def test_the_canary_notices_a_network_that_changed(checkpoint: Path) -> None:
     """A classifier whose weights change in memory fails its canary; one with NaN logits too."""
-    classifier = load(read(checkpoint), "cpu", "float32", None)
+    classifier = load(read(checkpoint), "cpu", "float32")
     assert classifier.canary()
     for bias in (1e3, float("nan")):
         with torch.no_grad():
@@ -100,8 +100,8 @@ def test_on_a_gpu_everything_is_on_the_gpu(checkpoint: Path, dtype: torch.dtype)
 def test_a_gpu_gives_the_same_answers(checkpoint: Path) -> None:
     """The GPU's probabilities are the CPU's, within the precision's tolerance."""
     batch = images(checkpoint, 9)
-    on_cpu = torch.from_numpy(load(read(checkpoint), "cpu", "float32", None).predict(batch)).softmax(1)
+    on_cpu = torch.from_numpy(load(read(checkpoint), "cpu", "float32").predict(batch)).softmax(1)
     for dtype in ("float32", "auto"):
-        classifier: Classifier = load(read(checkpoint), "cuda", dtype, None)
+        classifier: Classifier = load(read(checkpoint), "cuda", dtype)
         on_gpu = torch.from_numpy(classifier.predict(batch)).softmax(1)
         assert torch.allclose(on_gpu, on_cpu, atol=TOLERANCE[classifier.dtype], rtol=0)

@@ -1,0 +1,83 @@
+"""What a replica does best on this machine, found by trying: threads per operator, images per batch.
+
+Owns the measurements that stand in for settings. Knows nothing of checkpoints or precisions; a replica
+is a function from a batch of N images to something that is thrown away.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+Predict = Callable[[int], object]  # predicts a batch of that many images
+
+WARM_UP_SECONDS = 2.0  # a batch that would take longer is not tried
+WORTHWHILE = 1.05  # a larger batch must give this many times the images per second
+THREADS_WORTHWHILE = 1.1  # more threads, which other processes may want too, this many times
+BATCH, ROUNDS = 8, 3  # of the trials for the number of threads
+
+
+def find_threads(predict: Predict, replicas: int) -> int:
+    """Threads per operator on a CPU, by trying 1, 2, 4, … and each replica's share of the cores.
+
+    A team of threads that meet after each layer is slower than one where layers are small, and far
+    slower where another process or a container's CPU quota holds one of them up. Leaves torch, for
+    threads that start from now on, with the number that it returns.
+    """
+    best, seconds = 1, _median_seconds(predict, 1)
+    for threads in _doubling(max(1, cores() // replicas)):
+        if threads > 1:
+            if (more := _median_seconds(predict, threads)) * THREADS_WORTHWHILE > seconds:
+                break
+            best, seconds = threads, more
+    torch.set_num_threads(best)
+    return best
+
+
+def find_ceiling(predict: Predict, limit: int) -> int:
+    """The smallest batch beyond which images per second no longer grow, by trying 1, 2, 4, … up to `limit`.
+
+    Each size runs once to warm up and once for the clock.
+    """
+    best_rate, ceiling = 0.0, 1
+    for size in _doubling(limit):
+        try:
+            predict(size)
+            seconds = _seconds(predict, size)
+        except torch.OutOfMemoryError:
+            break
+        if size / seconds > best_rate * WORTHWHILE:
+            best_rate, ceiling = size / seconds, size
+        if 2 * seconds > WARM_UP_SECONDS:
+            break
+    return ceiling
+
+
+def cores() -> int:
+    """Cores that this process may use, or fewer if OMP_NUM_THREADS says so."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(available, int(asked)) if asked.isdigit() and int(asked) else available
+
+
+def _doubling(limit: int) -> Iterator[int]:
+    """1, 2, 4, …, and `limit` itself as the last."""
+    size = 1
+    while size < limit:
+        yield size
+        size *= 2
+    yield limit
+
+
+def _seconds(predict: Predict, size: int) -> float:
+    started = time.perf_counter()
+    predict(size)
+    return time.perf_counter() - started
+
+
+def _median_seconds(predict: Predict, threads: int) -> float:
+    torch.set_num_threads(threads)
+    predict(BATCH)
+    return statistics.median(_seconds(predict, BATCH) for _ in range(ROUNDS))
