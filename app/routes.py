@@ -30,15 +30,16 @@ JSON = "application/json"
 LATE = "The request's time was up before its body had arrived."
 
 
-def service_of(request: Request) -> Service:
+# These two are `async` though they wait for nothing: others FastAPI sends through its thread pool.
+async def service_of(request: Request) -> Service:
     """The service that the application was made with."""
     service: Service = request.app.state.service
     return service
 
 
-def guard(request: Request) -> None:
+async def guard(request: Request) -> None:
     """Lets only callers with an API key pass, where there are keys."""
-    check_key(request, service_of(request).keys)
+    check_key(request, (await service_of(request)).keys)
 
 
 TheService = Annotated[Service, Depends(service_of)]
@@ -67,10 +68,11 @@ async def predict(request: Request, service: TheService, top_k: TopK = None, cov
         async with within(deadline):
             uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, claim)
         async with while_connected(request):
-            outcomes = await pipeline.classify(uploads, deadline)
+            outcomes = await pipeline.classify(uploads, deadline, coverage)
     raise_if_all_failed(outcomes)
     predictions = [
-        prediction(outcome, labels, top_k, upload.filename) for outcome, upload in zip(outcomes, uploads, strict=True)
+        prediction(outcome, labels, top_k, coverage, upload.filename)
+        for outcome, upload in zip(outcomes, uploads, strict=True)
     ]
     times = times_in_ms(outcomes, started)
     request.state.log = {"images": len(uploads), "version": model.version, **times}
