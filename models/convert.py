@@ -1,7 +1,9 @@
-"""The command that makes a servable checkpoint of weights from elsewhere.
+"""The command between checkpoints and the formats of others, in either direction.
 
-`python -m models.convert IN --labels labels.txt --out OUT.safetensors` asks for what the weights
-cannot tell. Owns its flags and the presets of preprocessing; knows nothing of the files' insides.
+`python -m models.convert IN --labels labels.txt --out OUT.safetensors` makes a checkpoint of weights
+from elsewhere and asks for what they cannot tell; `python -m models.convert IN.safetensors --to onnx
+--out OUT` makes something else of a checkpoint. Owns its flags and the presets of preprocessing; knows
+nothing of the files' insides.
 """
 
 import argparse
@@ -14,6 +16,7 @@ from PIL import Image
 
 from models import checkpoint
 from models.checkpoint import Description
+from models.export import TARGETS, export
 from models.golden import record
 from models.preprocess import INTERPOLATIONS, Preprocessing
 from models.registry import NAMES
@@ -22,12 +25,14 @@ from models.state_dicts import load_state_dict_file
 PRESETS = {  # imagenet: what torchvision's weights for classification were measured with
     "imagenet": Preprocessing(size=224, resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
 }
+IMPORT_FLAGS = ("labels", "architecture", "preprocessing", "input_size", "mean", "std", "resize", "interpolation")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Converts as the arguments say; 0, or 1 with one line on stderr."""
+    args = _parser().parse_args(argv)
     try:
-        summary = convert(_parser().parse_args(argv))
+        summary = convert_to(args) if args.to else convert(args)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -35,11 +40,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def convert_to(args: argparse.Namespace) -> str:
+    """Exports the checkpoint; a line that says what was written and how far it differs from ours.
+
+    Raises OSError or ValueError, naming what is wrong or missing.
+    """
+    if given := [name for name in IMPORT_FLAGS if getattr(args, name) is not None]:
+        flag = "--" + given[0].replace("_", "-")
+        raise ValueError(f"{flag} is for weights from elsewhere; with --to, the checkpoint tells it")
+    return export(args.source, args.to, args.out)
+
+
 def convert(args: argparse.Namespace) -> str:
     """Reads, converts and writes; a line that says what was written.
 
     Raises OSError or ValueError, naming what is wrong or missing.
     """
+    if args.labels is None:
+        raise ValueError("the weights do not tell the names of their classes; give --labels")
     labels = _labels(args.labels)
     given = (args.mean, args.std, args.input_size, args.resize, args.interpolation)
     if args.preprocessing:
@@ -103,24 +121,36 @@ def _numbers(text: str) -> tuple[float, ...]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m models.convert",
-        description="Make a checkpoint of a state dict of torchvision's VGG or AlexNet, or of the blog's VGGNet.",
+        description="Make a checkpoint of a state dict of torchvision's VGG or AlexNet, or of the blog's VGGNet; "
+        "or, with --to, something for another runtime of a checkpoint.",
     )
-    parser.add_argument("source", metavar="IN", type=Path, help="what torch.save made of model.state_dict()")
-    parser.add_argument("--labels", required=True, type=Path, help="text file, one class name a line, in index order")
-    parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write, OUT.safetensors")
     parser.add_argument(
+        "source", metavar="IN", type=Path, help="what torch.save made of model.state_dict(); with --to, a checkpoint"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="what to write; with --to, it must not exist")
+    parser.add_argument(
+        "--to",
+        choices=TARGETS,
+        help="onnx: one file from pixels to probabilities; timm: a folder for timm.create_model; "
+        "hf: a folder for the Hugging Face Hub, with a model card",
+    )
+    imports = parser.add_argument_group("for weights from elsewhere")
+    imports.add_argument("--labels", type=Path, help="text file, one class name a line, in index order")
+    imports.add_argument(
         "--architecture", choices=NAMES, metavar="NAME", help="refuse weights of any other, such as vgg16_bn"
     )
-    parser.add_argument(
+    imports.add_argument(
         "--preprocessing", choices=PRESETS, help="imagenet: all of the following, as torchvision has it"
     )
-    parser.add_argument("--input-size", type=int, metavar="N", help="pixels; torchvision's weights do not tell it")
-    parser.add_argument(
+    imports.add_argument("--input-size", type=int, metavar="N", help="pixels; torchvision's weights do not tell it")
+    imports.add_argument(
         "--mean", type=_numbers, metavar="R,G,B", help="subtracted, on a scale of 0 to 1, one a channel"
     )
-    parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="divided by, likewise")
-    parser.add_argument("--resize", type=int, metavar="N", help="shorter side before the central crop (the input size)")
-    parser.add_argument("--interpolation", choices=INTERPOLATIONS, help="of the resizing (bilinear)")
+    imports.add_argument("--std", type=_numbers, metavar="R,G,B", help="divided by, likewise")
+    imports.add_argument(
+        "--resize", type=int, metavar="N", help="shorter side before the central crop (the input size)"
+    )
+    imports.add_argument("--interpolation", choices=INTERPOLATIONS, help="of the resizing (bilinear)")
     return parser
 
 
