@@ -1,6 +1,7 @@
 # Two commands do all the set-up: `make serve` and `make test`. Both need only python3 (3.11 or newer).
 PYTHON ?= python3
 CHECKPOINT := checkpoints/digits.safetensors
+HELD_OUT := checkpoints/digits-held-out
 ARGS ?=
 
 # One environment for every checkout with the same lock file, so that a second clone starts at once.
@@ -26,7 +27,8 @@ $(READY): requirements.lock
 	touch $@
 
 $(CHECKPOINT): | $(READY)
-	$(PY) -m training --data digits --out $@
+	rm -rf $(HELD_OUT)
+	$(PY) -m training --data digits --out $@ --save-held-out $(HELD_OUT)
 
 serve: $(READY) $(if $(VGG_CHECKPOINT),,$(CHECKPOINT))
 	@exec $(PY) -m app $(ARGS)

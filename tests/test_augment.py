@@ -1,0 +1,89 @@
+"""Augmentation: what may change, what may not, and that it can be repeated."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from training.augment import Augmentation, reflected
+from training.config import recipe_for
+
+PLAIN = {"shift": 0.0, "shrink": 0.0, "flip": "none", "contrast": 1.0, "invert": False, "channels": 3}
+INDICES = torch.arange(64)
+
+
+def images() -> Tensor:
+    return torch.randint(0, 256, (64, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def augmented(epoch: int = 0, seed: int = 0, **settings: Any) -> Tensor:
+    augment = Augmentation(recipe_for("digits", {**PLAIN, **settings}), count=64)
+    return augment(images(), INDICES, epoch, torch.Generator().manual_seed(seed))
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    """With every change off the images come back as they were."""
+    assert torch.equal(augmented(), images())
+
+
+@pytest.mark.parametrize("border", ["reflect", "black"])
+def test_shifts_stay_in_their_range(border: str) -> None:
+    """A shift moves an image by whole pixels, up to the share asked for, and over the run of draws by all of them."""
+    marked = torch.zeros(64, 32, 32, 3, dtype=torch.uint8)
+    marked[:, 16, 16] = 255
+    augment = Augmentation(recipe_for("digits", {**PLAIN, "shift": 0.125, "border": border}), count=64)
+    moved = augment(marked, INDICES, 0, torch.Generator().manual_seed(0))
+    places = moved[..., 0].nonzero()[:, 1:] - 16
+    assert len(places) == 64
+    assert places.abs().max() == 4
+    assert len({tuple(place.tolist()) for place in places}) > 30
+
+
+def test_what_is_shifted_in_is_the_mirror_or_black() -> None:
+    """Beyond the edge the image is mirrored, or there is nothing."""
+    assert augmented(shift=0.25, border="black").sum() < images().sum()
+    assert reflected(torch.tensor([-2, -1, 0, 3, 4, 5]), 4).tolist() == [2, 1, 0, 3, 2, 1]
+
+
+def test_alternating_flips_show_both_sides_in_turn() -> None:
+    """Two epochs in a row show an image and its mirror image, and half of the images begin mirrored."""
+    first, second, third = (augmented(epoch, flip="alternating") for epoch in range(3))
+    assert torch.equal(first, second.flip(2))
+    assert torch.equal(first, third)
+    mirrored = sum(not torch.equal(one, other) for one, other in zip(first, images(), strict=True))
+    assert 16 <= mirrored <= 48
+
+
+def test_random_flips_mirror_some() -> None:
+    """Each image is either itself or its mirror image."""
+    result, original = augmented(flip="random"), images()
+    same = (result == original).all((1, 2, 3))
+    mirrored = (result == original.flip(2)).all((1, 2, 3))
+    assert bool((same | mirrored).all())
+    assert 16 <= int(mirrored.sum()) <= 48
+
+
+def test_inverting_shows_negatives_of_some() -> None:
+    """Each image is either itself or its negative."""
+    result, original = augmented(invert=True), images()
+    same, negative = (result == original).all((1, 2, 3)), (result == 255 - original).all((1, 2, 3))
+    assert bool((same ^ negative).all())
+    assert 16 <= int(negative.sum()) <= 48
+
+
+def test_shrinking_shows_more_than_the_image() -> None:
+    """A shrunken image is smaller in its frame, and black around."""
+    white = torch.full((64, 32, 32, 3), 255, dtype=torch.uint8)
+    augment = Augmentation(recipe_for("digits", {**PLAIN, "shrink": 0.5, "border": "black"}), count=64)
+    share = (augment(white, INDICES, 0, torch.Generator().manual_seed(0)) > 0).float().mean((1, 2, 3))
+    assert share.min() >= 0.2
+    assert share.min() < 0.5
+    assert share.max() <= 1
+
+
+def test_the_same_generator_draws_the_same() -> None:
+    """A step's changes depend on its seed alone."""
+    settings: dict[str, Any] = {"shift": 0.2, "shrink": 0.3, "flip": "random", "contrast": 2.0, "invert": True}
+    assert torch.equal(augmented(seed=5, **settings), augmented(seed=5, **settings))
+    assert not torch.equal(augmented(seed=5, **settings), augmented(seed=6, **settings))

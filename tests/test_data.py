@@ -1,0 +1,140 @@
+"""Data sets from folders and packages: what is read, how it is split, and what is refused."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import torch
+from conftest import random_image
+from PIL import Image
+
+from models.preprocess import Preprocessing, pixels
+from training.config import TrainingError, recipe_for
+from training.data import Dataset, load, statistics, write_images
+
+T = TypeVar("T")
+
+
+def passing(items: Iterable[T], total: int, doing: str) -> Iterable[T]:
+    """Tracks nothing."""
+    return items
+
+
+def load_folder(path: Path, **settings: Any) -> Dataset:
+    return load(recipe_for(f"folder:{path}", {"size": 32, **settings}), path, passing)
+
+
+def fill(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
+    """Class folders with that many different images each."""
+    for label, count in counts.items():
+        (folder / label).mkdir(parents=True)
+        for i in range(count):
+            random_image(seed + 1000 * len(label) + i).save(folder / label / f"{i}.png")
+    return folder
+
+
+def rows(dataset: Dataset, name: str) -> set[bytes]:
+    return {image.numpy().tobytes() for image in dataset.splits[name].images}
+
+
+def test_one_tree_is_split_by_seed(tmp_path: Path) -> None:
+    """A share of each class is held out, no image is in both parts, and the seed alone decides which."""
+    fill(tmp_path, {"a": 10, "bb": 20})
+    dataset = load_folder(tmp_path, val_share=0.2)
+    assert dataset.labels == ("a", "bb")
+    assert torch.bincount(dataset.splits["val"].labels).tolist() == [2, 4]
+    assert torch.bincount(dataset.splits["train"].labels).tolist() == [8, 16]
+    assert not rows(dataset, "train") & rows(dataset, "val")
+    assert load_folder(tmp_path, val_share=0.2).fingerprint == dataset.fingerprint
+    assert rows(load_folder(tmp_path, val_share=0.2, seed=1), "val") != rows(dataset, "val")
+
+
+def test_train_and_val_folders_are_kept(tmp_path: Path) -> None:
+    """Where there are train/ and val/, they are the parts."""
+    fill(tmp_path / "train", {"a": 3, "bb": 3})
+    fill(tmp_path / "val", {"a": 1, "bb": 2}, seed=500)
+    dataset = load_folder(tmp_path)
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "val": 3}
+
+
+def test_images_are_what_the_service_will_see(tmp_path: Path) -> None:
+    """Every image passes through the preprocessing that is stored in the checkpoint."""
+    fill(tmp_path, {"a": 2, "bb": 2})
+    dataset = load_folder(tmp_path)
+    files = sorted(tmp_path.rglob("*.png"))
+    seen = {pixels(Image.open(file), dataset.preprocessing).tobytes() for file in files}
+    assert seen == rows(dataset, "train") | rows(dataset, "val")
+
+
+def test_held_out_images_can_be_written(tmp_path: Path) -> None:
+    """They come out as LABEL/NUMBER.png, pixel for pixel."""
+    dataset = load_folder(fill(tmp_path / "in", {"a": 5, "bb": 5}))
+    write_images(dataset.splits["val"], dataset.labels, tmp_path / "out")
+    files = sorted((tmp_path / "out").rglob("*.png"))
+    assert {file.parent.name for file in files} == {"a", "bb"}
+    again = {pixels(Image.open(file), dataset.preprocessing).tobytes() for file in files}
+    assert again == rows(dataset, "val")
+
+
+def test_digits_are_packaged() -> None:
+    """The default data set needs no network: 1,797 digits in ten classes."""
+    dataset = load(recipe_for("digits", {}), Path("nowhere"), passing)
+    assert sum(map(len, dataset.splits.values())) == 1797
+    assert dataset.labels == tuple("0123456789")
+    assert dataset.splits["train"].images.shape[1:] == (32, 32, 1)
+
+
+def test_statistics_are_those_of_the_images() -> None:
+    """Mean and standard deviation per channel, as torch has them."""
+    images = torch.randint(0, 256, (9, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    values = images.double() / 255
+    mean, std = statistics(images)
+    assert mean == pytest.approx(values.mean((0, 1, 2)).tolist(), abs=1e-4)
+    assert std == pytest.approx(values.std((0, 1, 2), correction=0).tolist(), abs=1e-4)
+    Preprocessing(8, 8, mean, std)
+
+
+def test_hidden_files_are_no_data(tmp_path: Path) -> None:
+    """What file managers leave behind is neither a class nor an image."""
+    fill(tmp_path, {"a": 3, "bb": 3})
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "a" / ".DS_Store").write_bytes(b"x")
+    assert load_folder(tmp_path).labels == ("a", "bb")
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    """A file that is no image ends the run, or is left out and counted on request."""
+    fill(tmp_path, {"a": 10, "bb": 10})
+    broken = tmp_path / "a" / "notes.txt"
+    broken.write_text("hello")
+    with pytest.raises(TrainingError, match=r"notes\.txt"):
+        load_folder(tmp_path)
+    dataset = load_folder(tmp_path, skip_unreadable=True)
+    assert dataset.unreadable == (broken,)
+    assert sum(map(len, dataset.splits.values())) == 20
+
+
+@pytest.mark.parametrize(
+    ("trees", "message"),
+    [
+        ({}, "no class folders"),
+        ({"": {"a": 3}}, "a is the only class"),
+        ({"": {"a": 3, "b": 0}}, "b has no readable image"),
+        ({"": {"a": 3, "b": 1}}, "b has no readable image for val"),
+        ({"train": {"a": 2, "b": 2}}, "not both train/ and val/"),
+        ({"train": {"a": 2, "b": 2}, "val": {"a": 1, "c": 1}}, r"b \(only in train\), c \(only in val\)"),
+    ],
+)
+def test_folders_that_cannot_be_trained_on(tmp_path: Path, trees: dict[str, dict[str, int]], message: str) -> None:
+    """Each fault of a folder has its own sentence, with the names in it."""
+    for name, counts in trees.items():
+        fill(tmp_path / name, counts)
+    with pytest.raises(TrainingError, match=message):
+        load_folder(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    """A path that is no folder is named."""
+    with pytest.raises(TrainingError, match="nowhere is not a folder"):
+        load_folder(tmp_path / "nowhere")

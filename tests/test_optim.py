@@ -1,0 +1,71 @@
+"""The rate's way, the optimiser's groups, and the average of the weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from training.config import recipe_for
+from training.optim import Ema, rate_at, sgd
+
+STEPS = 101
+
+
+@pytest.mark.parametrize("schedule", ["triangular", "one_cycle"])
+def test_the_rate_rises_to_its_peak_and_falls_to_almost_nothing(schedule: str) -> None:
+    """The peak is the recipe's rate, at the recipe's share of the steps; the last step's rate is the smallest."""
+    recipe = recipe_for("digits", {"rate": 0.5, "warmup": 0.2, "schedule": schedule})
+    rates = [rate_at(step, STEPS, recipe) for step in range(STEPS)]
+    peak = rates.index(max(rates))
+    assert peak == 20
+    assert rates[peak] == pytest.approx(0.5)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert 0 < rates[-1] < 0.01
+
+
+def test_the_triangle_is_straight() -> None:
+    """Halfway up and halfway down the triangular rate is half of its peak."""
+    recipe = recipe_for("digits", {"rate": 1.0, "warmup": 0.2, "schedule": "triangular"})
+    assert rate_at(9, STEPS, recipe) == pytest.approx(10 / 21)
+    assert rate_at(61, STEPS, recipe) == pytest.approx(40 / 81)
+
+
+def test_no_warm_up_begins_at_the_peak() -> None:
+    """A share of 0 starts at the full rate; a run of one step has one rate."""
+    recipe = recipe_for("digits", {"rate": 0.3, "warmup": 0.0})
+    assert rate_at(0, STEPS, recipe) == pytest.approx(0.3)
+    assert rate_at(0, 1, recipe) == pytest.approx(0.3)
+
+
+def test_only_weights_decay() -> None:
+    """Biases and BatchNorm's own parameters are in a group without decay; no parameter is left out."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    decaying, others = sgd(model, recipe_for("digits", {"weight_decay": 0.01})).param_groups
+    assert (decaying["weight_decay"], others["weight_decay"]) == (0.01, 0.0)
+    assert {parameter.ndim for parameter in decaying["params"]} == {2, 4}
+    assert len(decaying["params"]) + len(others["params"]) == len(list(model.parameters()))
+
+
+def test_the_average_is_that_of_the_formula() -> None:
+    """After each step the average moves by 1 - decay towards the weights; BatchNorm's statistics move along."""
+    model = nn.BatchNorm1d(1)
+    ema = Ema(model, decay=0.5)
+    expected = 1.0
+    for step, value in enumerate((2.0, 4.0, 8.0)):
+        nn.init.constant_(model.weight, value)
+        assert model.running_mean is not None
+        model.running_mean.fill_(value)
+        ema.update()
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+        assert float(ema.model.state_dict()["weight"]) == pytest.approx(expected)
+    assert float(ema.model.state_dict()["running_mean"]) > 1
+
+
+def test_without_decay_the_average_is_the_model() -> None:
+    """A decay of 0 keeps the last weights."""
+    model = nn.Linear(2, 2)
+    ema = Ema(model, decay=0.0)
+    nn.init.constant_(model.weight, 3.0)
+    ema.update()
+    assert torch.equal(ema.model.state_dict()["weight"], model.weight)

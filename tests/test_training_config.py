@@ -1,0 +1,63 @@
+"""Recipes: their ranges, and the defaults of each data set."""
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from training.config import DEFAULTS, Recipe, recipe_for, settings
+
+
+def test_every_default_recipe_is_sound() -> None:
+    """Each data set's own defaults lie in their ranges and name a network that exists."""
+    for name in DEFAULTS:
+        recipe = recipe_for("folder:x" if name == "folder" else name, {})
+        assert recipe.network(10).num_classes == 10
+
+
+def test_what_is_given_wins() -> None:
+    """A setting that is given is put over the data set's default, which is put over the field's."""
+    assert recipe_for("digits", {}).flip == "none"
+    assert recipe_for("digits", {"flip": "random"}).flip == "random"
+    assert recipe_for("cifar10", {}).flip == Recipe(data="cifar10").flip
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"epochs": 0}, ["epochs", "0", "1"]),
+        ({"rate": -0.1}, ["rate", "-0.1"]),
+        ({"size": 33}, ["size", "33", "32"]),
+        ({"channels": 2}, ["channels", "2", "1, 3"]),
+        ({"schedule": "cosine"}, ["schedule", "cosine", "triangular"]),
+        ({"architecture": "vgg17"}, ["vgg17", "vgg16"]),
+        ({"head": "big"}, ["head", "big", "pooled"]),
+        ({"label_smoothing": 1.0}, ["label_smoothing", "0.9"]),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_it(setting: dict[str, Any], words: list[str]) -> None:
+    """The error names the setting, the value and what is allowed."""
+    with pytest.raises(ValueError, match=words[0]) as error:
+        recipe_for("digits", setting)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize("data", ["mnist", "folder", "folder:", "", "digits:x"])
+def test_an_unknown_data_set_is_named(data: str) -> None:
+    """A data set that is not there, or a folder without a path, is refused with those that are."""
+    with pytest.raises(ValueError, match="cifar10"):
+        recipe_for(data, {})
+
+
+def test_seeds_are_independent_and_repeatable() -> None:
+    """Each purpose and step has a seed of its own, which depends on the run's seed alone."""
+    first, second = recipe_for("digits", {}), recipe_for("digits", {"seed": 1})
+    drawn = {recipe.seed_for(purpose, i) for recipe in (first, second) for purpose in ("a", "b") for i in range(3)}
+    assert len(drawn) == 12
+    assert first.seed_for("a", 2) == recipe_for("digits", {"epochs": 3}).seed_for("a", 2)
+
+
+def test_every_setting_says_what_it_means() -> None:
+    """Flags and documents come from the fields, so each has its meaning."""
+    assert all(setting.metadata["meaning"] for setting in settings())
+    assert {setting.name for setting in settings()} == {field.name for field in fields(Recipe)} - {"data"}

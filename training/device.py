@@ -1,0 +1,29 @@
+"""Where a run computes, and in which precision."""
+
+import torch
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; `auto` is CUDA where there is one, else the CPU. Raises ValueError."""
+    cuda = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))] if torch.cuda.is_available() else []
+    if name not in (usable := ["auto", "cpu", *cuda]):
+        raise ValueError(f"device is {name!r}, but must be one of {', '.join(usable)} on this machine")
+    if name == "auto":
+        name = "cuda" if cuda else "cpu"
+    return torch.device(name)
+
+
+def find_precision(name: str, device: torch.device) -> str:
+    """`auto` as what is fast on the device: bfloat16 where it multiplies matrices in it, else float32.
+
+    Measured with vgg16_bn in batches of 128 at 32 x 32 on two cores with AVX512-BF16: 360 images/s
+    against 190 in float32.
+    """
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # No public name for these two in every torch from 2.9 on.
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if fast else "float32"
