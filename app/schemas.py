@@ -33,10 +33,10 @@ class Ranked(BaseModel):
 
 
 class PredictionSet(BaseModel):
-    """The labels among which the right one is with probability `coverage`."""
+    """Labels among which the right one is, for images like those of the calibration, with probability `coverage`."""
 
     coverage: float
-    labels: list[str]
+    labels: list[str] = Field(description="the most probable first, at least that one")
 
 
 class ImageError(BaseModel):
@@ -53,7 +53,9 @@ class Prediction(BaseModel):
     label: str | None
     index: int | None
     probability: float | None
-    typicality: float | None = Field(ge=0, le=1)
+    typicality: float | None = Field(
+        ge=0, le=1, description="share of the calibration's images that fit the model as badly or worse"
+    )
     top: list[Ranked] | None
     probabilities: list[float] | None = Field(description="of all classes, in the order of the labels")
     prediction_set: PredictionSet | None = Field(None, description="only where `coverage` was asked for")
@@ -75,6 +77,14 @@ class Reloaded(BaseModel):
     previous: ModelId
 
 
+class CalibrationInfo(BaseModel):
+    """What prediction sets and typicality rest on."""
+
+    kind: str = Field(description="the conformal score: lac or aps")
+    images: int = Field(description="that the scores were taken from")
+    temperature: float = Field(description="that the logits are divided by")
+
+
 class ModelInfo(ModelId):
     """The answer of `GET /model`."""
 
@@ -82,7 +92,7 @@ class ModelInfo(ModelId):
     architecture: dict[str, Any]
     preprocessing: dict[str, Any]
     metrics: dict[str, dict[str, float]]
-    calibration: dict[str, Any] | None
+    calibration: CalibrationInfo | None
     temperature: float
     device: str
     dtype: str
@@ -114,7 +124,11 @@ def dump(document: Any) -> bytes:
 
 
 def prediction(
-    outcome: "Classified | ServiceError", labels: tuple[str, ...], top_k: int, filename: str | None
+    outcome: "Classified | ServiceError",
+    labels: tuple[str, ...],
+    top_k: int,
+    coverage: float | None,
+    filename: str | None,
 ) -> dict[str, Any]:
     """The fields of one `Prediction`."""
     fields: dict[str, Any] = dict.fromkeys(
@@ -129,7 +143,15 @@ def prediction(
         {"label": labels[index], "index": int(index), "probability": probabilities[index]}
         for index in np.argsort(-probabilities, kind="stable")[:top_k]  # stable: ties by index
     ]
-    return {**fields, **top[0], "top": top, "probabilities": probabilities}
+    if outcome.prediction_set is not None:
+        fields["prediction_set"] = {"coverage": coverage, "labels": [labels[i] for i in outcome.prediction_set]}
+    return {
+        **fields,
+        **top[0],
+        "typicality": outcome.typicality,
+        "top": top,
+        "probabilities": probabilities,
+    }
 
 
 def model_id(model: "LoadedModel") -> dict[str, str]:
@@ -140,14 +162,16 @@ def model_id(model: "LoadedModel") -> dict[str, str]:
 def model_info(model: "LoadedModel", settings: "Settings") -> dict[str, Any]:
     """The fields of `ModelInfo`."""
     description, classifiers = model.description, model.classifiers
+    calibration, temperature = description.calibration, description.temperature
     return {
         **model_id(model),
         "labels": description.labels,
         "architecture": description.architecture,
         "preprocessing": description.preprocessing,
         "metrics": description.metrics,
-        "calibration": description.calibration,
-        "temperature": description.temperature,
+        "calibration": calibration
+        and {"kind": calibration.kind, "images": calibration.images, "temperature": temperature},
+        "temperature": temperature,
         "device": ",".join(classifier.name for classifier in classifiers),
         "dtype": str(classifiers[0].dtype).removeprefix("torch."),
         "max_batch": max(classifier.ceiling for classifier in classifiers),

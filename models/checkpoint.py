@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from models.golden import Golden
 from models.preprocess import Preprocessing
+from models.probabilities import Calibration
 from models.registry import Architecture, build
 
 FORMAT = 1
@@ -57,8 +58,8 @@ class Description:
 
     `labels` are the classes' names by index, unique. `metrics` maps the split they were measured on
     to names and values. `history` has one record an epoch. `dataset` holds its name, fingerprint and
-    split sizes, `recipe` every setting of the training run. `calibration` is None where none was made.
-    Raises ValueError, naming the field, its value and the allowed range.
+    split sizes, `recipe` every setting of the training run. `calibration` is None where none was made; it
+    was made with this `temperature`. Raises ValueError, naming the field, its value and the allowed range.
     """
 
     architecture: Architecture
@@ -66,7 +67,7 @@ class Description:
     preprocessing: Preprocessing
     golden: Golden
     temperature: float = 1.0
-    calibration: dict[str, Any] | None = None
+    calibration: Calibration | None = None
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     history: tuple[dict[str, float], ...] = ()
     dataset: dict[str, Any] = field(default_factory=dict)
@@ -215,6 +216,13 @@ def _from_json(text: str) -> Description:
             **{**preprocessing, "mean": tuple(preprocessing["mean"]), "std": tuple(preprocessing["std"])}
         ),
         golden=Golden(base64.b64decode(golden["image"]), tuple(golden["logits"])),
+        calibration=_calibration(document.pop("calibration")),
         history=tuple(document.pop("history")),
         **document,
     )
+
+
+def _calibration(fields: dict[str, Any] | None) -> Calibration | None:
+    if fields is None:
+        return None
+    return Calibration(**{**fields, "scores": tuple(fields["scores"]), "energies": tuple(fields["energies"])})

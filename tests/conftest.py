@@ -20,6 +20,7 @@ from app.settings import PREFIX, Settings
 from models.checkpoint import Description, write
 from models.golden import record
 from models.preprocess import Preprocessing
+from models.probabilities import Calibration
 from models.registry import Architecture, build
 
 LABELS = ("cat", "dog", "eel", "fox")
@@ -44,7 +45,13 @@ def encoded(image: Image.Image, image_format: str = "PNG", **options: object) ->
     return file.getvalue()
 
 
-def write_checkpoint(path: Path, seed: int = 0, labels: tuple[str, ...] = LABELS) -> str:
+def write_checkpoint(
+    path: Path,
+    seed: int = 0,
+    labels: tuple[str, ...] = LABELS,
+    temperature: float = 1.0,
+    calibration: Calibration | None = None,
+) -> str:
     """Writes a small vgg11_bn with random weights and returns its version."""
     torch.manual_seed(seed)
     architecture = Architecture("vgg11_bn", len(labels), input_size=32, head="pooled", width=1 / 8)
@@ -52,7 +59,13 @@ def write_checkpoint(path: Path, seed: int = 0, labels: tuple[str, ...] = LABELS
     preprocessing = Preprocessing(size=32, resize=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     golden = record(model, preprocessing, random_image())
     description = Description(
-        architecture=architecture, labels=labels, preprocessing=preprocessing, golden=golden, seed=seed
+        architecture=architecture,
+        labels=labels,
+        preprocessing=preprocessing,
+        golden=golden,
+        temperature=temperature,
+        calibration=calibration,
+        seed=seed,
     )
     return write(path, description, model)
 

@@ -19,10 +19,12 @@ from torch import nn
 from models.checkpoint import Checkpoint, CheckpointError, Description, read, restore, write
 from models.golden import Golden, record
 from models.preprocess import Preprocessing
+from models.probabilities import Calibration
 from models.registry import Architecture, build
 
 ARCHITECTURE = Architecture("vgg11_bn", num_classes=3, input_size=32, head="pooled", width=1 / 64)
 PREPROCESSING = Preprocessing(32, 36, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), interpolation="bicubic")
+CALIBRATION = Calibration(kind="aps", images=3, scores=(0.0, 0.1, 1 / 3), energies=(-2.5, -2.5, 1e-30))
 
 
 @functools.cache
@@ -46,7 +48,7 @@ def description(**changes: Any) -> Description:
         "preprocessing": PREPROCESSING,
         "golden": golden(),
         "temperature": 1.25,
-        "calibration": {"scores": [1, 2, 3]},
+        "calibration": CALIBRATION,
         "metrics": {"val": {"accuracy": 0.5}},
         "history": ({"epoch": 0, "loss": 1.5}, {"epoch": 1, "loss": 0.25}),
         "dataset": {"name": "toy", "splits": {"train": 5}},
@@ -92,6 +94,12 @@ def test_round_trip(path: Path) -> None:
     assert found.description == written
     assert found.state.keys() == model.state_dict().keys()
     assert all(torch.equal(found.state[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_calibration_is_not_required(path: Path) -> None:
+    """A description without one comes back without one."""
+    write(path, description(calibration=None), network())
+    assert read(path).description.calibration is None
 
 
 def test_version_is_the_file_s_hash(path: Path) -> None:
@@ -194,6 +202,11 @@ def test_a_foreign_file_is_refused(path: Path) -> None:
         ({"colour": "blue"}, "colour"),
         ({"golden": None}, "has a description that cannot be used"),
         ({"temperature": "hot"}, "has a description that cannot be used"),
+        ({"calibration": {}}, "has a description that cannot be used: 'scores'"),
+        ({"calibration": [1, 2]}, "has a description that cannot be used"),
+        ({"calibration": dataclasses.asdict(CALIBRATION) | {"kind": "raps"}}, "kind is 'raps', but must be one of"),
+        ({"calibration": dataclasses.asdict(CALIBRATION) | {"scores": ["a"] * 3}}, "has a description that cannot"),
+        ({"calibration": dataclasses.asdict(CALIBRATION) | {"colour": 1}}, "colour"),
     ],
 )
 def test_a_description_that_cannot_be_used_is_refused(

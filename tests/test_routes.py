@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from conftest import LABELS, app_of, client_of, encoded, pipeline_of, random_image, serving
+from conftest import LABELS, app_of, client_of, encoded, pipeline_of, random_image, serving, write_checkpoint
 from gates import Gate
 
 from app.batcher import Logits
@@ -20,7 +20,15 @@ from app.settings import Settings
 from app.worker import Worker
 from models.checkpoint import read, restore
 from models.preprocess import Pixels, normalise, pixels
-from models.probabilities import softmax
+from models.probabilities import (
+    Calibration,
+    energy,
+    prediction_sets,
+    ranked_scores,
+    softmax,
+    table,
+    typicality,
+)
 
 pytestmark = pytest.mark.anyio
 PROBLEM = "application/problem+json"
@@ -132,6 +140,83 @@ async def test_failed_images_stand_among_the_answered(client: httpx.AsyncClient)
     assert [bad[name] for name in nulls] == [None] * 6
     assert bad["filename"] == "bad.png"
     assert "prediction_set" not in bad
+
+
+@pytest.fixture(scope="module")
+def calibrated_checkpoint(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """The same network with a temperature and a calibration, from 200 images and labels that it finds likely."""
+    description, model = read(checkpoint).description, restore(read(checkpoint))
+    squares = [pixels(random_image(seed), description.preprocessing) for seed in range(100, 300)]
+    with torch.inference_mode():
+        logits = model(normalise(torch.from_numpy(np.stack(squares)), description.preprocessing))
+    probabilities = softmax(logits, 0.5)
+    labels = torch.multinomial(probabilities, 1, generator=torch.Generator().manual_seed(0))
+    ranked, scores = ranked_scores(probabilities, "aps")
+    tables = {"scores": table(scores[ranked == labels].tolist()), "energies": table(energy(logits).tolist())}
+    path = tmp_path_factory.mktemp("calibrated") / "small.safetensors"
+    write_checkpoint(path, temperature=0.5, calibration=Calibration(kind="aps", images=200, **tables))
+    return path
+
+
+@pytest.fixture(scope="module")
+async def calibrated(calibrated_checkpoint: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a service whose checkpoint has a calibration."""
+    async with serving(calibrated_checkpoint) as client:
+        yield client
+
+
+async def test_a_calibrated_checkpoint_answers_with_sets_and_typicality(
+    calibrated: httpx.AsyncClient, calibrated_checkpoint: Path
+) -> None:
+    """Both are what the checkpoint's calibration gives for the network's own logits."""
+    loaded = read(calibrated_checkpoint)
+    description, calibration = loaded.description, loaded.description.calibration
+    assert calibration is not None
+    seeds, sizes, typical = range(6), [], []
+    files = [("f", (f"{seed}.png", encoded(random_image(seed)))) for seed in seeds]
+    squares = [pixels(random_image(seed), description.preprocessing) for seed in seeds]
+    with torch.inference_mode():
+        logits = restore(loaded)(normalise(torch.from_numpy(np.stack(squares)), description.preprocessing))
+    probabilities = softmax(logits, 0.5)
+    for coverage in (0.5, 0.9, 0.999):
+        response = await calibrated.post(f"/predict?coverage={coverage}", files=files)
+        Predictions.model_validate(response.json(), extra="forbid")
+        sets = prediction_sets(probabilities, calibration, coverage)
+        for row, prediction in enumerate(response.json()["predictions"]):
+            labels = [LABELS[index] for index in sets[row]]
+            assert prediction["prediction_set"] == {"coverage": coverage, "labels": labels}
+            assert prediction["prediction_set"]["labels"][0] == prediction["label"]
+            assert prediction["typicality"] == typicality(logits, calibration)[row]
+            assert np.allclose(prediction["probabilities"], probabilities[row], atol=1e-5)
+            sizes.append(len(labels))
+            typical.append(prediction["typicality"])
+    assert sizes[-6:] == [4] * 6  # 200 images cannot promise 99.9 %
+    assert min(sizes) < 4
+    assert len(set(typical)) > 1
+
+
+async def test_without_coverage_there_is_typicality_and_no_set(calibrated: httpx.AsyncClient) -> None:
+    """Typicality costs nothing to ask for; a prediction set only comes where a coverage is asked for."""
+    [prediction] = (await calibrated.post("/predict", content=IMAGE)).json()["predictions"]
+    assert 0 < prediction["typicality"] <= 1
+    assert "prediction_set" not in prediction
+
+
+async def test_a_failed_image_has_neither_set_nor_typicality(calibrated: httpx.AsyncClient) -> None:
+    """Its typicality is null as everything else, and its prediction set is not there."""
+    files = [("f", ("bad.png", BROKEN)), ("f", ("good.png", IMAGE))]
+    bad, good = (await calibrated.post("/predict?coverage=0.9", files=files)).json()["predictions"]
+    assert (bad["typicality"], "prediction_set" in bad) == (None, False)
+    assert good["prediction_set"]["coverage"] == 0.9
+
+
+async def test_the_model_sums_up_its_calibration(calibrated: httpx.AsyncClient, client: httpx.AsyncClient) -> None:
+    """GET /model says what the calibration rests on, without its tables, and null where there is none."""
+    response = await calibrated.get("/model")
+    ModelInfo.model_validate(response.json(), extra="forbid")
+    assert response.json()["calibration"] == {"kind": "aps", "images": 200, "temperature": 0.5}
+    assert len(response.content) < 5_000
+    assert (await client.get("/model")).json()["calibration"] is None
 
 
 async def test_bad_base64_among_several_fails_alone(client: httpx.AsyncClient) -> None:
