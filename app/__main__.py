@@ -9,9 +9,14 @@ import resource
 import signal
 import sys
 
+# OpenMP's threads by default spin while they wait for each other, and keep spinning where another process has
+# the core of one of them: a layer then takes as long as the kernel's time slices. Read when torch is loaded.
+WAITING = ("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Serves until a signal or a fault; 0 after a drain, 1 where no model could be loaded, 2 for bad settings."""
+    os.environ.setdefault(*WAITING)
     import uvicorn
 
     from app.logs import configure

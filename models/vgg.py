@@ -54,7 +54,7 @@ class VGG(nn.Module):
 
     `head` is one of `blog` (three linear layers with nothing between), `paper` (the same with ReLU
     and dropout 0.5 behind the first two) and `pooled` (global average pool, one linear layer).
-    `width` multiplies every channel and hidden unit count.
+    `width` multiplies every channel and hidden unit count. `channels` are those of the five blocks' outputs.
 
     Raises ValueError, naming the argument, its value and the allowed range.
     """
@@ -76,7 +76,7 @@ class VGG(nn.Module):
             raise ValueError(f"head is {head!r}, but must be one of {', '.join(HEADS)}")
         if configuration.response_norm and batch_norm:
             raise ValueError(f"batch_norm is True, but column {configuration.column} has its own normalisation")
-        blocks, channels = [], in_channels
+        blocks, widths, channels = [], [], in_channels
         for i, convolutions in enumerate(configuration.blocks):
             block: list[nn.Module] = []
             for out_channels, kernel_size in convolutions:
@@ -88,7 +88,8 @@ class VGG(nn.Module):
             if i == 0 and configuration.response_norm:
                 block.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
             blocks.append(nn.Sequential(*block))
-        self.blocks = nn.ModuleList(blocks)
+            widths.append(channels)
+        self.blocks, self.channels = nn.ModuleList(blocks), tuple(widths)
         self.head = _head(head, channels, input_size // STRIDE, scaled(HIDDEN, width), num_classes)
         initialise(self)
 

@@ -5,10 +5,11 @@ torch only when there is work to do, so that `--help` is immediate.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import Field, replace
+from dataclasses import Field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,12 +45,17 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains as the arguments say. 0, or with one line on stderr: 2 wrong arguments, 1 failed, 130 Ctrl-C."""
+    # OpenMP's threads by default spin while they wait for each other, which beside another busy process made an
+    # epoch of the digits five times as long. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         summary = run(_parser().parse_args(argv))
     except UsageError as error:
         return _fail(error, WRONG_ARGUMENTS)
     except (TrainingError, OSError) as error:
         return _fail(error, FAILED)
+    except ModuleNotFoundError as error:
+        return _fail(f"{error.name} is not installed: pip install 'vggserve[train]'", FAILED)
     except KeyboardInterrupt:
         return _fail("interrupted, and no checkpoint was written", INTERRUPTED)
     sys.stdout.write(summary + "\n")
@@ -62,7 +68,7 @@ def run(arguments: argparse.Namespace) -> str:
 
     from models import checkpoint
     from training.data import load, write_images
-    from training.device import find_device, find_precision
+    from training.device import find_device, resolved
     from training.loop import describe, train
     from training.progress import display
 
@@ -74,7 +80,7 @@ def run(arguments: argparse.Namespace) -> str:
         raise UsageError(error) from error
     _check_out(out)
     _check_held_out(held_out)
-    recipe = replace(recipe, precision=find_precision(recipe.precision, device))
+    recipe = resolved(recipe, device)
     with display(Console(stderr=True)) as shown:
         dataset = load(recipe, root, shown.track)
         shown.unreadable(dataset.unreadable)

@@ -1,0 +1,1 @@
+"""Small programs that show what the networks in `models` are good for."""
