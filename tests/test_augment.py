@@ -87,3 +87,22 @@ def test_the_same_generator_draws_the_same() -> None:
     settings: dict[str, Any] = {"shift": 0.2, "shrink": 0.3, "flip": "random", "contrast": 2.0, "invert": True}
     assert torch.equal(augmented(seed=5, **settings), augmented(seed=5, **settings))
     assert not torch.equal(augmented(seed=5, **settings), augmented(seed=6, **settings))
+
+
+def test_contrast_gains_and_never_turns() -> None:
+    """Bright pixels get no darker and dark ones no brighter, by a gain up to the one asked for."""
+    result, original = augmented(contrast=4.0), images()
+    bright = original > 127
+    assert bool((result[bright] >= original[bright]).all())
+    assert bool((result[~bright] <= original[~bright]).all())
+    distance = original.double() - 127.5
+    far = distance.abs() > 20  # where cutting off a fraction is little
+    gains = ((result.double() - 127.5) / distance)[far]
+    assert 3 < gains.max() < 4.05
+
+
+def test_images_keep_their_places() -> None:
+    """No change mixes the images of a batch, so the labels stay true: one of one grey stays of that grey."""
+    grey = torch.arange(64, dtype=torch.uint8)[:, None, None, None].expand(64, 32, 32, 3)
+    augment = Augmentation(recipe_for("digits", {**PLAIN, "shift": 0.3, "shrink": 0.5, "border": "reflect"}), count=64)
+    assert torch.equal(augment(grey, INDICES, 0, torch.Generator().manual_seed(0)), grey)

@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 import torch
+import torchvision.datasets
 from conftest import random_image
 from PIL import Image
 
@@ -138,3 +140,49 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     """A path that is no folder is named."""
     with pytest.raises(TrainingError, match="nowhere is not a folder"):
         load_folder(tmp_path / "nowhere")
+
+
+class FakeCifar:
+    """Two images of a class in either part, as torchvision's data sets give them."""
+
+    classes = ("airplane", "automobile")
+
+    def __init__(self, root: Path, *, train: bool, download: bool) -> None:
+        self.shade = 200 if train else 50
+
+    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        if i >= 4:
+            raise IndexError(i)
+        return Image.fromarray(np.full((32, 32, 3), self.shade + i, np.uint8)), i % 2
+
+
+class Unreachable:
+    """A data set whose download fails."""
+
+    def __init__(self, root: Path, **_: object) -> None:
+        raise OSError("<urlopen error\nno route to host>")
+
+
+def test_published_parts_stay_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The training part is trained on, and the published test part is the held-out one."""
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", FakeCifar)
+    dataset = load(recipe_for("cifar10", {}), tmp_path, passing)
+    assert dataset.labels == ("airplane", "automobile")
+    assert dataset.splits["train"].images[:, 0, 0, 0].tolist() == [200, 201, 202, 203]
+    assert dataset.splits["val"].images[:, 0, 0, 0].tolist() == [50, 51, 52, 53]
+    assert dataset.splits["val"].labels.tolist() == [0, 1, 0, 1]
+
+
+def test_a_failed_download_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The line says what is missing, where it would be looked for, and why it did not come."""
+    monkeypatch.setattr(torchvision.datasets, "STL10", Unreachable)
+    with pytest.raises(TrainingError, match=f"stl10 is not in {tmp_path} and .* no route to host>$"):
+        load(recipe_for("stl10", {}), tmp_path, passing)
+
+
+def test_more_than_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The error gives both sizes, before anything is read."""
+    fill(tmp_path, {"a": 3, "bb": 3})
+    monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1}.__getitem__)
+    with pytest.raises(TrainingError, match=r"take 0\.0 GiB at a size of 32, but this machine has 0\.0 GiB"):
+        load_folder(tmp_path)

@@ -9,7 +9,7 @@ import torch
 
 from models.golden import deviation
 from models.preprocess import normalise
-from training.config import Recipe, recipe_for
+from training.config import Recipe, TrainingError, recipe_for
 from training.data import Dataset, load
 from training.loop import DivergedError, Record, Run, Step, Trained, describe, measure, train
 
@@ -108,3 +108,17 @@ def test_measures_are_what_they_are_called() -> None:
     measured = measure(logits, torch.tensor([0, 1, 0]))
     assert measured["accuracy"] == pytest.approx(2 / 3)
     assert measured["loss"] == pytest.approx(2 / 3 * 0.6931, abs=1e-3)
+
+
+class Full(Watcher):
+    """Lets the device's memory run out at the first step."""
+
+    def step(self, step: Step) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+
+
+def test_too_little_memory_is_one_line() -> None:
+    """What the device cannot hold ends the run with a line that says what may help."""
+    dataset, recipe = digits()
+    with pytest.raises(TrainingError, match="cpu is out of memory; a smaller batch_size"):
+        train(dataset, recipe, CPU, Full())

@@ -1,11 +1,14 @@
 """The training command: what it writes, and its words for what goes wrong."""
 
+import sys
 from pathlib import Path
 
 import pytest
+from test_imports import loaded_by
 
 from models.checkpoint import read
 from training.__main__ import main
+from training.config import settings
 
 QUICK = ["--epochs", "1", "--width", "0.125", "--batch-size", "256"]
 
@@ -84,3 +87,29 @@ def test_an_interruption_is_one_line(
     assert main(["--data", "digits", "--out", str(tmp_path / "a.safetensors"), *QUICK]) == 130
     assert "no checkpoint was written" in capsys.readouterr().err
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_help_has_every_setting_and_each_default(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flags come from the recipe's fields, with what is allowed, the default, and a data set's own."""
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all("--" + setting.name.replace("_", "-") in text for setting in settings())
+    assert "passes over the training images [from 1 to 10000; 20, digits 40]" in text
+
+
+def test_a_missing_extra_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server can be installed without what training needs: then one line says what to install."""
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert main(["--data", "digits", "--out", str(tmp_path / "a.safetensors")]) == 1
+    assert "pip install 'vggserve[train]'" in capsys.readouterr().err
+
+
+def test_help_does_without_torch() -> None:
+    """Importing torch takes seconds, and the flags do not need it."""
+    assert "torch" not in loaded_by("import training.__main__")

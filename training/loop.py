@@ -144,13 +144,19 @@ class Run:
 def train(dataset: Dataset, recipe: Recipe, device: torch.device, watch: Watch) -> Trained:
     """A whole run. The same recipe gives the same weights, to the bit, on the same machine.
 
-    `recipe.precision` must be resolved. Raises DivergedError.
+    What the recipe leaves to the machine must be resolved (`training.device.resolved`). Sets how many
+    threads torch has. Raises DivergedError, and TrainingError where the device's memory is too small.
     """
+    torch.set_num_threads(recipe.threads)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    run, history = Run(dataset, recipe, device), []
-    for epoch in range(recipe.epochs):
-        history.append(run.epoch(epoch, watch))
-        watch.epoch(history[-1])
+    history: list[Record] = []
+    try:
+        run = Run(dataset, recipe, device)
+        for epoch in range(recipe.epochs):
+            history.append(run.epoch(epoch, watch))
+            watch.epoch(history[-1])
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(f"{device} is out of memory; a smaller batch_size, size or width may help") from error
     last = {"accuracy": history[-1]["val_accuracy"], "loss": history[-1]["val_loss"]}
     return Trained(run.ema.model.cpu(), tuple(history), {"val": {**last, "images": len(dataset.splits["val"])}})
 
