@@ -86,18 +86,34 @@ def pixels(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     to an aspect ratio of MAX_ASPECT_RATIO and for anything but JPEGs of several times the size. Raises
     what Pillow raises where the image's data are broken: OSError, SyntaxError or ValueError.
     """
-    p = preprocessing
-    image.draft(image.mode, (DRAFT_FACTOR * p.resize, DRAFT_FACTOR * p.resize))
-    flat = _flat(_cut_middle(_upright(image)), MODES[p.channels])
-    square = _crop(_resize(flat, p.resize, p.interpolation), p.size).convert(MODES[p.channels])
-    return np.asarray(square).reshape(p.size, p.size, p.channels)
+    square = _crop(_scaled(image, preprocessing.resize, preprocessing), preprocessing.size)
+    return _array(square, preprocessing)
+
+
+def whole(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> Pixels:
+    """The image as (H, W, channels) uint8 pixels, the shorter side of which is `shorter`: nothing is cropped.
+
+    For networks that take images of any size. Cuts, decodes and raises as `pixels` does.
+    """
+    return _array(_scaled(image, shorter, preprocessing), preprocessing)
 
 
 def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """(N, S, S, C) uint8 on any device -> (N, C, S, S) float32, channels last in memory."""
+    """(N, H, W, C) uint8 on any device -> (N, C, H, W) float32, channels last in memory."""
     mean = torch.tensor(preprocessing.mean, device=batch.device)
     std = torch.tensor(preprocessing.std, device=batch.device)
     return ((batch / 255 - mean) / std).permute(0, 3, 1, 2)
+
+
+def _scaled(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> Image.Image:
+    image.draft(image.mode, (DRAFT_FACTOR * shorter, DRAFT_FACTOR * shorter))
+    flat = _flat(_cut_middle(_upright(image)), MODES[preprocessing.channels])
+    return _resize(flat, shorter, preprocessing.interpolation)
+
+
+def _array(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    channels = preprocessing.channels
+    return np.asarray(image.convert(MODES[channels])).reshape(image.height, image.width, channels)
 
 
 def _flat(image: Image.Image, mode: str) -> Image.Image:

@@ -8,7 +8,7 @@ from importlinter import api  # its import sets up what use_cases needs
 from importlinter.application import use_cases
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("app", "models", "training")
+PACKAGES = ("app", "examples", "models", "training")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 DEFINITIONS = (
     ast.Import,

@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from models.preprocess import INTERPOLATIONS, MAX_ASPECT_RATIO, Preprocessing, normalise, pixels
+from models.preprocess import INTERPOLATIONS, MAX_ASPECT_RATIO, Preprocessing, normalise, pixels, whole
 
 
 def contract(size: int, resize: int | None = None, channels: int = 3, **more: Any) -> Preprocessing:
@@ -60,6 +60,26 @@ def test_equals_torchvision(interpolation: str, width: int, height: int, resize:
     ours = pixels(image, contract(size, resize, interpolation=interpolation))
     assert ours.dtype == np.uint8
     assert np.array_equal(ours, np.asarray(theirs(image)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("width", "height", "shorter"), [(500, 375, 96), (33, 97, 64), (40, 40, 40)])
+def test_whole_images_are_resized_alone(width: int, height: int, shorter: int, channels: int) -> None:
+    """Without a crop an image keeps its shape, and its pixels are torchvision's `Resize`."""
+    image = noise(width, height, "RGB" if channels == 3 else "L")
+    ours = whole(image, shorter, contract(32, channels=channels))
+    theirs = np.asarray(transforms.Resize(shorter)(image)).reshape(*ours.shape[:2], channels)
+    assert min(ours.shape[:2]) == shorter
+    assert np.array_equal(ours, theirs)
+
+
+def test_the_middle_of_a_whole_image_is_the_crop() -> None:
+    """Cropping what `whole` gives at `resize` pixels is what `pixels` gives, alpha, EXIF and all."""
+    exif = Image.Exif()
+    exif[274] = 6
+    image = noise(60, 40, "RGBA")
+    seen, crop = (reopened(image, "PNG", exif=exif) for _ in range(2))
+    assert np.array_equal(whole(seen, 36, contract(32, 36))[11:43, 2:34], pixels(crop, contract(32, 36)))
 
 
 # EXIF 2.32, tag 274: which side of the scene the stored first row and first column are.
