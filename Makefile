@@ -19,7 +19,8 @@ help:
 	@echo "make check   lint and types alone"
 	@echo "make lock    solve the dependencies anew (needs uv)"
 
-$(READY): requirements.lock
+# Its name has the lock file's hash, so its age says nothing: a fresh clone's lock file is always the newer one.
+$(READY): | requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python3 is %d.%d, but must be 3.11 or newer" % sys.version_info[:2])'
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
