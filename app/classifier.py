@@ -14,6 +14,7 @@ from app.warmup import find_ceiling, find_threads
 from models.checkpoint import Checkpoint, CheckpointError, Description, restore
 from models.fold import fold
 from models.golden import deviation, golden_pixels
+from models.precision import cpu_multiplies_bfloat16
 from models.preprocess import Pixels, normalise
 
 log = logging.getLogger("vggserve.classifier")
@@ -112,7 +113,4 @@ def _candidates(device: torch.device) -> list[torch.dtype]:
     """Precisions from the fastest to the safest."""
     if device.type == "cuda":
         return [torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16, torch.float32]
-    # No public name for these two in every torch from 2.9 on.
-    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
-        return [torch.bfloat16, torch.float32]
-    return [torch.float32]
+    return [torch.bfloat16, torch.float32] if cpu_multiplies_bfloat16() else [torch.float32]

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-ALLOWED_PIXELS = 64_000_000
-
 
 def bombs() -> Iterator[tuple[str, bytes, str]]:
     """Name, body and content type of each."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from models.precision import cpu_multiplies_bfloat16
 from training.config import Recipe
 
 
@@ -35,6 +36,5 @@ def _fast_precision(device: torch.device) -> str:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        # No public name for these two in every torch from 2.9 on.
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        fast = cpu_multiplies_bfloat16()
     return "bfloat16" if fast else "float32"
