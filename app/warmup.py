@@ -14,9 +14,11 @@ import torch
 Predict = Callable[[int], object]  # predicts a batch of that many images
 
 WARM_UP_SECONDS = 2.0  # a batch that would take longer is not tried
+SLOW_SECONDS = 0.2  # a trial that takes longer is kept short: what a first call costs more is little beside it
 WORTHWHILE = 1.05  # a larger batch must give this many times the images per second
+PATIENCE = 2  # sizes in a row that do not, after which larger ones are not tried
 THREADS_WORTHWHILE = 1.1  # more threads, which other processes may want too, this many times
-BATCH, ROUNDS = 8, 3  # of the trials for the number of threads
+BATCH, ROUNDS = 8, 3  # of the trials for the number of threads; a single image where so many are slow
 
 
 def find_threads(predict: Predict, replicas: int) -> int:
@@ -26,10 +28,16 @@ def find_threads(predict: Predict, replicas: int) -> int:
     slower where another process or a container's CPU quota holds one of them up. Leaves torch, for
     threads that start from now on, with the number that it returns.
     """
-    best, seconds = 1, _median_seconds(predict, 1)
-    for threads in _doubling(max(1, cores() // replicas)):
+    limit = max(1, cores() // replicas)
+    torch.set_num_threads(1)
+    if limit == 1:
+        return 1
+    predict(1)
+    batch = BATCH if BATCH * _seconds(predict, 1) <= SLOW_SECONDS else 1
+    best, seconds = 1, _median_seconds(predict, batch, 1)
+    for threads in _doubling(limit):
         if threads > 1:
-            if (more := _median_seconds(predict, threads)) * THREADS_WORTHWHILE > seconds:
+            if (more := _median_seconds(predict, batch, threads)) * THREADS_WORTHWHILE > seconds:
                 break
             best, seconds = threads, more
     torch.set_num_threads(best)
@@ -39,18 +47,21 @@ def find_threads(predict: Predict, replicas: int) -> int:
 def find_ceiling(predict: Predict, limit: int) -> int:
     """The smallest batch beyond which images per second no longer grow, by trying 1, 2, 4, … up to `limit`.
 
-    Each size runs once to warm up and once for the clock.
+    Each size runs once to warm up, unless that is slow, and once for the clock.
     """
-    best_rate, ceiling = 0.0, 1
+    best_rate, ceiling, seconds, failed = 0.0, 1, 0.0, 0
     for size in _doubling(limit):
         try:
-            predict(size)
+            if 2 * seconds <= SLOW_SECONDS:
+                predict(size)
             seconds = _seconds(predict, size)
         except torch.OutOfMemoryError:
             break
         if size / seconds > best_rate * WORTHWHILE:
-            best_rate, ceiling = size / seconds, size
-        if 2 * seconds > WARM_UP_SECONDS:
+            best_rate, ceiling, failed = size / seconds, size, 0
+        else:
+            failed += 1
+        if failed == PATIENCE or 2 * seconds > WARM_UP_SECONDS:
             break
     return ceiling
 
@@ -77,7 +88,7 @@ def _seconds(predict: Predict, size: int) -> float:
     return time.perf_counter() - started
 
 
-def _median_seconds(predict: Predict, threads: int) -> float:
+def _median_seconds(predict: Predict, batch: int, threads: int) -> float:
     torch.set_num_threads(threads)
-    predict(BATCH)
-    return statistics.median(_seconds(predict, BATCH) for _ in range(ROUNDS))
+    predict(batch)
+    return statistics.median(_seconds(predict, batch) for _ in range(ROUNDS))

@@ -99,10 +99,14 @@ def whole(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> Pix
 
 
 def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """(N, H, W, C) uint8 on any device -> (N, C, H, W) float32, channels last in memory."""
-    mean = torch.tensor(preprocessing.mean, device=batch.device)
-    std = torch.tensor(preprocessing.std, device=batch.device)
-    return ((batch / 255 - mean) / std).permute(0, 3, 1, 2)
+    """(N, H, W, C) uint8 on any device -> (N, C, H, W) float32, channels last in memory.
+
+    One multiplication and addition would take half the time, but differ from torchvision's in the last bit; in
+    place, because fresh memory costs a large batch more than the arithmetic.
+    """
+    # One small copy that waits for nothing the device still computes.
+    mean, std = torch.tensor([preprocessing.mean, preprocessing.std]).to(batch.device, non_blocking=True)
+    return (batch / 255).sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
 def _scaled(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> Image.Image:

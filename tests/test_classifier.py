@@ -1,5 +1,6 @@
 """One replica: precision, batches and devices."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ from conftest import random_image
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from app.classifier import TOLERANCE, Classifier, find_device, load
-from models.checkpoint import CheckpointError, read, restore
+from models.checkpoint import Checkpoint, CheckpointError, read, restore
 from models.fold import fold
+from models.golden import record
 from models.preprocess import Pixels, normalise, pixels
+from models.registry import build
 
 DTYPES = ("float32", "bfloat16")
 
@@ -64,6 +67,20 @@ def test_auto_falls_back_to_float32(checkpoint: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("app.classifier._candidates", lambda _: [torch.bfloat16, torch.float32])
     monkeypatch.setitem(TOLERANCE, torch.bfloat16, 0.0)
     assert load(read(checkpoint), "cpu", "auto").dtype is torch.float32
+
+
+def test_auto_falls_back_where_torch_lacks_a_kernel(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CPUs torch has no response normalisation in bfloat16: column A-LRN is served in float32."""
+    monkeypatch.setattr("app.classifier._candidates", lambda _: [torch.bfloat16, torch.float32])
+    described = read(checkpoint).description
+    architecture = replace(described.architecture, name="vgg11_lrn")
+    network = build(architecture)
+    golden = record(network, described.preprocessing, random_image())
+    described = replace(described, architecture=architecture, golden=golden)
+    loaded = Checkpoint(checkpoint, described, network.state_dict(), "")
+    assert load(loaded, "cpu", "auto").dtype is torch.float32
+    with pytest.raises(CheckpointError, match=r"golden sample.* in torch\.bfloat16"):
+        load(loaded, "cpu", "bfloat16")
 
 
 def test_the_canary_notices_a_network_that_changed(checkpoint: Path) -> None:

@@ -98,6 +98,21 @@ def test_feature_strides() -> None:
         assert torch.equal(F.max_pool2d(before, 2), after)
 
 
+@pytest.mark.parametrize("name", ["vgg11_lrn", "vgg13_bn"])
+def test_a_relu_behind_its_pool_gives_the_same_gradients(name: str) -> None:
+    """With the ReLU before or behind the pool the last map and every gradient are the same, to the last bit."""
+    gradients, images = [], torch.randn(4, 3, 64, 64)
+    for before_pool in (False, True):
+        network = small(name).train()
+        last = network.features(images, before_pool=before_pool)[-1]
+        (F.max_pool2d(last, 2) if before_pool else last).square().sum().backward()  # type: ignore[no-untyped-call]
+        gradients.append([weight.grad for weight in network.blocks.parameters()])
+    for ours, plain in zip(*gradients, strict=True):
+        assert ours is not None
+        assert torch.equal(ours, plain)
+        assert ours.count_nonzero()
+
+
 def test_the_last_feature_map_feeds_the_head() -> None:
     """The network is its head on its last feature map."""
     network, images = small("vgg13").eval(), torch.randn(2, 3, 32, 32)

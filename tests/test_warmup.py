@@ -45,6 +45,32 @@ def test_the_limit_itself_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(set(machine.tried)) == [1, 2, 4, 8, 12]
 
 
+def test_trials_end_where_throughput_has_stopped_growing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two sizes in a row that gain nothing no larger one is tried."""
+    machine = Machine(monkeypatch, batch=0.0, image=0.001, threads={1: 1.0})
+    find_ceiling(machine.predict, 256)
+    assert machine.tried == [1, 1, 2, 2, 4, 4]
+
+
+def test_slow_batches_are_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a fifth of a second a size is not warmed up first, and threads are compared on a single image."""
+    machine = Machine(monkeypatch, batch=0.0, image=0.06, threads={1: 1.0, 2: 2.0})
+    find_ceiling(machine.predict, 256)
+    assert machine.tried == [1, 1, 2, 2, 4]
+    machine.tried.clear()
+    monkeypatch.setattr(warmup, "cores", lambda: 2)
+    assert find_threads(machine.predict, 1) == 2
+    assert set(machine.tried) == {1}
+
+
+def test_a_single_core_needs_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one core for a replica there is one thread."""
+    machine = Machine(monkeypatch, batch=0.01, image=0.01, threads={1: 1.0})
+    monkeypatch.setattr(warmup, "cores", lambda: 3)
+    assert find_threads(machine.predict, 2) == 1
+    assert not machine.tried
+
+
 def test_slow_batches_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Warm-up ends where the next batch would take more than two seconds."""
     machine = Machine(monkeypatch, batch=0.0, image=0.3, threads={1: 1.0})
