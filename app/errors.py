@@ -121,6 +121,12 @@ class Internal(ServiceError):
         super().__init__("The server failed to answer this request; the fault is in its log under the request id.")
 
 
+class ReloadFailed(ServiceError):
+    """A reload that failed for a reason that is not the checkpoint's; the model before it serves on."""
+
+    status, code = 500, "reload_failed"
+
+
 class NotReady(ServiceError):
     """No model can answer at the moment."""
 

@@ -39,5 +39,11 @@ def configure(log_format: str) -> None:
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
 
 
+def one_line(error: Exception) -> str:
+    """What went wrong: a ValueError's message is a sentence of ours, others need their class to be understood."""
+    message = " ".join(str(error).split())
+    return message if isinstance(error, ValueError) else f"{type(error).__name__}: {message}"
+
+
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")

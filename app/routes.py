@@ -4,6 +4,7 @@ Owns each route's parameters, headers and status codes. Knows nothing of how an 
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,8 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app.access import check_key
-from app.errors import DeadlineExceeded, InvalidCheckpoint, NotFound, ServiceError
+from app.errors import DeadlineExceeded, InvalidCheckpoint, NotFound, ReloadFailed, ServiceError
 from app.health import Health
+from app.logs import one_line
 from app.metrics import MEDIA_TYPE
 from app.openapi import IMAGES_BODY, problems
 from app.parameters import check_coverage, timeout_of, top_k_of
@@ -26,6 +28,7 @@ from app.uploads import read_uploads
 if TYPE_CHECKING:
     from app.pipeline import Classified
 
+log = logging.getLogger("vggserve.routes")
 JSON = "application/json"
 LATE = "The request's time was up before its body had arrived."
 
@@ -88,7 +91,7 @@ async def model(service: TheService) -> Response:
         return Response(body, headers={"X-Model-Version": pipeline.model.version}, media_type=JSON)
 
 
-@guarded_routes.post("/admin/reload", response_model=Reloaded, responses=problems(401, 404, 422, 503))
+@guarded_routes.post("/admin/reload", response_model=Reloaded, responses=problems(401, 404, 422, 500, 503))
 async def reload(request: Request, service: TheService) -> Response:
     """Loads the checkpoint's file anew and lets it take over; needs an API key, and there must be one."""
     if not service.keys:
@@ -99,6 +102,9 @@ async def reload(request: Request, service: TheService) -> Response:
         loaded = await service.reload()
     except ValueError as error:
         raise InvalidCheckpoint(f"{error}; the model before it serves on.") from error
+    except Exception as error:
+        log.error("reload: %s; the model before it serves on", one_line(error))  # noqa: TRY400
+        raise ReloadFailed(f"The load failed with {type(error).__name__}; the model before it serves on.") from error
     return Response(dump({"model": model_id(loaded), "previous": previous}), media_type=JSON)
 
 

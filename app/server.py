@@ -12,6 +12,7 @@ from types import FrameType
 import uvicorn
 
 from app.health import Phase
+from app.logs import one_line
 from app.service import Service
 
 log = logging.getLogger("vggserve.server")
@@ -54,8 +55,8 @@ class Server(uvicorn.Server):
     async def _reload(self) -> None:
         try:
             loaded = await self.service.reload()
-        except ValueError as error:
-            log.error("SIGHUP: %s; the model before it serves on", error)  # noqa: TRY400
+        except Exception as error:
+            log.error("SIGHUP: %s; the model before it serves on", one_line(error))  # noqa: TRY400
         else:
             log.info("SIGHUP: %s %s answers now", loaded.description.architecture.name, loaded.version)
 

@@ -56,13 +56,14 @@ class Service:
     async def reload(self) -> "LoadedModel":
         """Loads the checkpoint anew beside the model that answers, then lets it take over.
 
-        Requests that have begun are answered by the model that they began with. Raises ValueError, and
-        changes nothing, for a checkpoint that cannot be served.
+        Requests that have begun are answered by the model that they began with. Raises ValueError for a
+        checkpoint that cannot be served, and whatever else a load may fail of, such as a device's memory that
+        cannot hold two models; then nothing changes.
         """
         async with self._reloading:
             try:
                 keys, model = self.settings.keys(), await _in_thread(_load, self.settings)
-            except ValueError:
+            except Exception:
                 self.metrics.reloads.labels("refused").inc()
                 raise
             self.keys, old = keys, self._swap(model)

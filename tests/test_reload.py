@@ -2,11 +2,16 @@
 
 import asyncio
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import pytest
-from conftest import encoded, pipeline_of, random_image, serving, write_checkpoint
+import torch
+import uvicorn
+from conftest import app_of, encoded, pipeline_of, random_image, serving, write_checkpoint
 from gates import Gate
+
+from app.server import Server
 
 pytestmark = pytest.mark.anyio
 IMAGE = encoded(random_image())
@@ -92,6 +97,40 @@ async def test_a_bad_checkpoint_is_refused(path: Path, fault: str) -> None:
         assert (await client.post("/predict", content=IMAGE, headers=KEY)).status_code == 200
         assert (await client.get("/health/ready")).status_code == 200
         assert 'vgg_reloads_total{outcome="refused"} 1.0' in (await client.get("/metrics")).text
+
+
+FAULTS = (
+    torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB."),
+    OSError(28, "No space left on device"),
+)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=["memory", "disk"])
+async def test_a_load_that_fails_changes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    """Where the machine, not the checkpoint, is at fault, the answer says so and the log has it in one line."""
+
+    def fail(*_: object) -> NoReturn:
+        raise fault
+
+    async with serving(path, api_keys="secret") as client:
+        monkeypatch.setattr("app.pipeline.load", fail)
+        response = await client.post("/admin/reload", headers=KEY)
+        assert (response.status_code, response.json()["code"]) == (500, "reload_failed")
+        assert type(fault).__name__ in response.json()["detail"]
+        assert (await client.post("/predict", content=IMAGE, headers=KEY)).status_code == 200
+        assert (await client.get("/health/ready")).status_code == 200
+        assert 'vgg_reloads_total{outcome="refused"} 1.0' in (await client.get("/metrics")).text
+        server = Server(uvicorn.Config(app_of(client)), app_of(client).state.service)
+        await server._reload()
+        assert 'vgg_reloads_total{outcome="refused"} 2.0' in (await client.get("/metrics")).text
+    [by_request, by_signal] = [record for record in caplog.records if "serves on" in record.message]
+    assert (
+        by_signal.message
+        == f"SIGHUP: {type(fault).__name__}: {' '.join(str(fault).split())}; the model before it serves on"
+    )
+    assert by_request.exc_info is by_signal.exc_info is None
 
 
 async def test_without_keys_nobody_may_reload(checkpoint: Path) -> None:
