@@ -29,7 +29,7 @@ $(READY): | requirements.lock
 
 $(CHECKPOINT): | $(READY)
 	rm -rf $(HELD_OUT)
-	$(PY) -m training --data digits --out $@ --save-held-out $(HELD_OUT)
+	$(PY) -m training --data digits --out $@ --save-held-out $(HELD_OUT) --resume
 
 serve: $(READY) $(if $(VGG_CHECKPOINT),,$(CHECKPOINT))
 	@exec $(PY) -m app $(ARGS)
@@ -46,4 +46,4 @@ test: check
 	$(PY) -m pytest $(ARGS)
 
 lock:
-	uv pip compile pyproject.toml --extra train --extra export --extra dev --universal --no-annotate --custom-compile-command 'make lock' --output-file requirements.lock
+	uv pip compile pyproject.toml --extra train --extra tensorboard --extra export --extra dev --universal --no-annotate --custom-compile-command 'make lock' --output-file requirements.lock

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from training.augment import Augmentation, reflected
-from training.config import recipe_for
+from training.recipes import recipe_for
 
 PLAIN = {"shift": 0.0, "shrink": 0.0, "flip": "none", "contrast": 1.0, "invert": False, "channels": 3}
 INDICES = torch.arange(64)
@@ -53,6 +53,37 @@ def test_alternating_flips_show_both_sides_in_turn() -> None:
     assert torch.equal(first, third)
     mirrored = sum(not torch.equal(one, other) for one, other in zip(first, images(), strict=True))
     assert 16 <= mirrored <= 48
+
+
+def test_holes_are_grey_squares() -> None:
+    """Cutout puts one square of its size in each image, cut off where it lies at the edge."""
+    white = torch.full((64, 32, 32, 3), 255, dtype=torch.uint8)
+    augment = Augmentation(recipe_for("digits", {**PLAIN, "cutout": 0.375}), count=64)
+    holes = augment(white, INDICES, 0, torch.Generator().manual_seed(0))[..., 0] != 255
+    heights, widths = (holes.any(dim).sum(1) for dim in (2, 1))
+    assert torch.equal(holes.sum((1, 2)), heights * widths)
+    assert (int(heights.max()), int(widths.max())) == (12, 12)
+    assert heights.min() >= 6
+    assert len({tuple(hole.nonzero()[0].tolist()) for hole in holes}) > 30
+
+
+def test_scales_are_cut_to_the_networks_size() -> None:
+    """Larger images come out as squares of the network's size, at one scale a batch and at places of their own."""
+    recipe = recipe_for("digits", {**PLAIN, "scale_jitter": 2.0})
+    assert recipe.train_side == 64
+    ramp = torch.arange(64).mul(4).to(torch.uint8)
+    larger = ramp[None, :, None, None].expand(64, 64, 64, 3).contiguous()  # each row is 4 brighter than the last
+    augment, steps = Augmentation(recipe, count=64), set()
+    for seed in range(8):
+        cut = augment(larger, INDICES, 0, torch.Generator().manual_seed(seed))[..., 0, 0].double()  # (64, 32)
+        assert cut.shape == (64, 32)
+        slopes = (cut[:, -1] - cut[:, 0]) / 31
+        assert slopes.max() - slopes.min() < 0.5
+        steps.add(round(float(slopes.mean())))
+        assert len(set(cut[:, 16].tolist())) > 1 or slopes.mean() > 7
+    assert min(steps) >= 4
+    assert max(steps) <= 8
+    assert len(steps) >= 3
 
 
 def test_random_flips_mirror_some() -> None:

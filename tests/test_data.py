@@ -12,8 +12,9 @@ from conftest import random_image
 from PIL import Image
 
 from models.preprocess import Preprocessing, pixels
-from training.config import TrainingError, recipe_for
+from training.config import TrainingError
 from training.data import Dataset, load, statistics, write_images
+from training.recipes import recipe_for
 
 T = TypeVar("T")
 
@@ -41,15 +42,16 @@ def rows(dataset: Dataset, name: str) -> set[bytes]:
 
 
 def test_one_tree_is_split_by_seed(tmp_path: Path) -> None:
-    """A share of each class is held out, no image is in both parts, and the seed alone decides which."""
-    fill(tmp_path, {"a": 10, "bb": 20})
-    dataset = load_folder(tmp_path, val_share=0.2)
+    """A share of each class is in each split, no image is in two of them, and the seed alone decides which."""
+    fill(tmp_path, {"a": 40, "bb": 80})
+    shares = {"val_share": 0.1, "calibration_share": 0.2, "test_share": 0.05}
+    dataset = load_folder(tmp_path, **shares)
     assert dataset.labels == ("a", "bb")
-    assert torch.bincount(dataset.splits["val"].labels).tolist() == [2, 4]
-    assert torch.bincount(dataset.splits["train"].labels).tolist() == [8, 16]
-    assert not rows(dataset, "train") & rows(dataset, "val")
-    assert load_folder(tmp_path, val_share=0.2).fingerprint == dataset.fingerprint
-    assert rows(load_folder(tmp_path, val_share=0.2, seed=1), "val") != rows(dataset, "val")
+    counts = {name: torch.bincount(split.labels).tolist() for name, split in dataset.splits.items()}
+    assert counts == {"train": [26, 52], "val": [4, 8], "calibration": [8, 16], "test": [2, 4]}
+    assert len(set.union(*(rows(dataset, name) for name in counts))) == 120
+    assert load_folder(tmp_path, **shares).fingerprints == dataset.fingerprints
+    assert rows(load_folder(tmp_path, **shares, seed=1), "val") != rows(dataset, "val")
 
 
 def test_train_and_val_folders_are_kept(tmp_path: Path) -> None:
@@ -57,7 +59,7 @@ def test_train_and_val_folders_are_kept(tmp_path: Path) -> None:
     fill(tmp_path / "train", {"a": 3, "bb": 3})
     fill(tmp_path / "val", {"a": 1, "bb": 2}, seed=500)
     dataset = load_folder(tmp_path)
-    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "val": 3}
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 4, "val": 3, "test": 2}
 
 
 def test_images_are_what_the_service_will_see(tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_images_are_what_the_service_will_see(tmp_path: Path) -> None:
     dataset = load_folder(tmp_path)
     files = sorted(tmp_path.rglob("*.png"))
     seen = {pixels(Image.open(file), dataset.preprocessing).tobytes() for file in files}
-    assert seen == rows(dataset, "train") | rows(dataset, "val")
+    assert seen == set.union(*(rows(dataset, name) for name in dataset.splits))
 
 
 def test_held_out_images_can_be_written(tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
         ({"": {"a": 3}}, "a is the only class"),
         ({"": {"a": 3, "b": 0}}, "b has no readable image"),
         ({"": {"a": 3, "b": 1}}, "b has no readable image for val"),
-        ({"train": {"a": 2, "b": 2}}, "not both train/ and val/"),
+        ({"val": {"a": 2, "b": 2}}, "has val/, but no train/"),
         ({"train": {"a": 2, "b": 2}, "val": {"a": 1, "c": 1}}, r"b \(only in train\), c \(only in val\)"),
     ],
 )
@@ -164,13 +166,14 @@ class Unreachable:
 
 
 def test_published_parts_stay_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The training part is trained on, and the published test part is the held-out one."""
+    """The published test part stays the test split, and the others come from the training part."""
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", FakeCifar)
     dataset = load(recipe_for("cifar10", {}), tmp_path, passing)
     assert dataset.labels == ("airplane", "automobile")
-    assert dataset.splits["train"].images[:, 0, 0, 0].tolist() == [200, 201, 202, 203]
-    assert dataset.splits["val"].images[:, 0, 0, 0].tolist() == [50, 51, 52, 53]
-    assert dataset.splits["val"].labels.tolist() == [0, 1, 0, 1]
+    shades = {name: split.images[:, 0, 0, 0].tolist() for name, split in dataset.splits.items()}
+    assert sorted(shades["train"] + shades["val"]) == [200, 201, 202, 203]
+    assert shades["test"] == [50, 51, 52, 53]
+    assert dataset.splits["test"].labels.tolist() == [0, 1, 0, 1]
 
 
 def test_a_failed_download_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

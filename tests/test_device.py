@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from training.config import recipe_for
 from training.device import find_device, resolved
+from training.recipes import recipe_for
 
 CPU = torch.device("cpu")
 

@@ -72,7 +72,7 @@ def test_train_serve_ask_and_stop(trained: tuple[Path, Path], server: tuple[subp
         status, answer = ask(port, "POST", "/predict", file.read_bytes())
         assert status == 200
         right += answer["predictions"][0]["label"] == file.parent.name
-    metrics = model["metrics"]["val"]
+    metrics = model["metrics"]["test"]
     assert len(files) == metrics["images"]
     assert right == round(metrics["accuracy"] * metrics["images"])
     process.send_signal(signal.SIGTERM)

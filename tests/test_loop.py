@@ -1,6 +1,8 @@
 """A training run: that it learns, that it can be repeated, and what it says of itself."""
 
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,12 +11,15 @@ import torch
 
 from models.golden import deviation
 from models.preprocess import normalise
-from training.config import Recipe, TrainingError, recipe_for
-from training.data import Dataset, load
-from training.loop import DivergedError, Record, Run, Step, Trained, describe, measure, train
+from training.config import Recipe, TrainingError
+from training.data import Dataset, Split, load
+from training.loop import DivergedError, Record, Run, Step, Trained, train
+from training.recipes import recipe_for
+from training.results import describe
+from training.team import Team
 
 T = TypeVar("T")
-CPU = torch.device("cpu")
+ALONE = Team(0, 1, torch.device("cpu"))
 
 
 class Watcher:
@@ -43,14 +48,13 @@ def digits(**settings: Any) -> tuple[Dataset, Recipe]:
 def run(**settings: Any) -> tuple[Trained, Dataset, Recipe, Watcher]:
     dataset, recipe = digits(**settings)
     watcher = Watcher()
-    return train(dataset, recipe, CPU, watcher), dataset, recipe, watcher
+    return train(dataset, recipe, ALONE, watcher), dataset, recipe, watcher
 
 
 def test_a_short_run_learns() -> None:
     """Six epochs over the digits, a few seconds, get more than nine of ten held-out ones right."""
-    trained, dataset, _, watcher = run(epochs=6, shrink=0.0, contrast=1.0, invert=False)
-    assert trained.metrics["val"]["accuracy"] > 0.9
-    assert trained.metrics["val"]["images"] == len(dataset.splits["val"])
+    trained, _, _, watcher = run(epochs=6, shrink=0.0, contrast=1.0, invert=False)
+    assert trained.history[-1]["val_accuracy"] > 0.9
     assert [record["epoch"] for record in trained.history] == [1, 2, 3, 4, 5, 6]
     assert trained.history == tuple(watcher.epochs)
     assert [step.number for step in watcher.steps] == list(range(1, watcher.steps[-1].steps + 1))
@@ -69,7 +73,7 @@ def test_the_same_recipe_gives_the_same_weights(architecture: str) -> None:
 def test_every_image_is_seen_in_every_epoch() -> None:
     """Batches differ in size by one at most, and hold each training image once, in an order of their own."""
     dataset, recipe = digits(batch_size=100)
-    run = Run(dataset, recipe, CPU)
+    run = Run(dataset, recipe, ALONE)
     first, second = torch.cat(run.batches(0)), torch.cat(run.batches(1))
     assert torch.equal(first.sort().values, torch.arange(len(dataset.splits["train"])))
     assert not torch.equal(first, second)
@@ -81,33 +85,55 @@ def test_every_image_is_seen_in_every_epoch() -> None:
 def test_a_loss_that_is_no_number_ends_the_run() -> None:
     """Diverging is an error that says where, and at which rate."""
     dataset, recipe = digits()
-    run = Run(dataset, recipe, CPU)
+    run = Run(dataset, recipe, ALONE)
     with torch.no_grad():
         next(run.model.parameters()).fill_(float("nan"))
     with pytest.raises(DivergedError, match=r"nan in epoch 1, step 1, at a rate of"):
-        run.epoch(0, Watcher())
+        run.advance()
 
 
 def test_the_description_says_how_it_was_made() -> None:
     """The checkpoint has recipe, seed, data fingerprint, history, metrics, and a golden sample that fits."""
     trained, dataset, recipe, _ = run(epochs=1, seed=3)
-    description = describe(trained, dataset, recipe)
+    description, logits = describe(trained, dataset, recipe)
     assert (description.seed, description.recipe["epochs"]) == (3, 1)
     assert description.dataset["fingerprint"] == dataset.fingerprint
-    assert description.dataset["splits"] == {name: len(split) for name, split in dataset.splits.items()}
-    assert description.metrics["val"] == trained.metrics["val"]
+    assert {name: split["images"] for name, split in description.dataset["splits"].items()} == {
+        name: len(split) for name, split in dataset.splits.items()
+    }
+    assert description.metrics["val"]["accuracy"] == trained.history[-1]["val_accuracy"]
+    assert description.metrics["test"]["images"] == len(dataset.splits["test"]) == len(logits)
     assert len(description.history) == 1
     first = dataset.splits["val"].images[:1]
-    logits = trained.model(normalise(first, dataset.preprocessing))[0].detach()
-    assert deviation(description.golden, logits) < 1e-5
+    said = trained.model(normalise(first, dataset.preprocessing))[0].detach()
+    assert deviation(description.golden, said) < 1e-5
 
 
-def test_measures_are_what_they_are_called() -> None:
-    """Accuracy is the share of right answers, the loss the mean cross-entropy in nats."""
-    logits = torch.tensor([[0.0, 0.0], [0.0, 0.0], [9.0, -9.0]])
-    measured = measure(logits, torch.tensor([0, 1, 0]))
-    assert measured["accuracy"] == pytest.approx(2 / 3)
-    assert measured["loss"] == pytest.approx(2 / 3 * 0.6931, abs=1e-3)
+def test_classes_can_be_drawn_evenly() -> None:
+    """With balanced sampling a rare class is drawn as often as any other, in batches of the same sizes."""
+    dataset, recipe = digits(balance="sampling", batch_size=100)
+    labels = dataset.splits["train"].labels
+    rare = labels.clone()
+    rare[labels != 3] = 0  # about 108 threes, and all the rest zeros
+    run = Run(
+        replace(dataset, splits={**dataset.splits, "train": Split(dataset.splits["train"].images, rare)}), recipe, ALONE
+    )
+    drawn = rare[torch.cat(run.batches(0))]
+    assert len(drawn) == len(rare)
+    assert 0.4 < (drawn == 3).double().mean() < 0.6
+
+
+def test_classes_can_weigh_alike() -> None:
+    """With weights each class has the same share of the loss, and the mean weight of an image is 1."""
+    dataset, recipe = digits(balance="weights", label_smoothing=0.0)
+    run = Run(dataset, recipe, ALONE)
+    labels = run.train.labels
+    shares = torch.bincount(labels, run.class_weights[labels].double())
+    assert torch.allclose(shares, shares.mean().expand(10))
+    assert float(run.class_weights[labels].mean()) == pytest.approx(1)
+    logits = torch.zeros(len(labels), 10)
+    assert run.losses(logits, labels) == pytest.approx(len(labels) * math.log(10), rel=1e-5)
+    assert run.losses(logits[:1], labels[:1]) == pytest.approx(float(run.class_weights[labels[0]]) * math.log(10))
 
 
 class Full(Watcher):
@@ -121,4 +147,4 @@ def test_too_little_memory_is_one_line() -> None:
     """What the device cannot hold ends the run with a line that says what may help."""
     dataset, recipe = digits()
     with pytest.raises(TrainingError, match="cpu is out of memory; a smaller batch_size"):
-        train(dataset, recipe, CPU, Full())
+        train(dataset, recipe, ALONE, Full())

@@ -16,8 +16,8 @@ from models.golden import record
 from models.preprocess import Preprocessing, normalise
 from models.probabilities import softmax
 from models.registry import Architecture, build
-from training.data import DataError
 from training.multiscale import dense, find, main, posteriors, row
+from training.sources import DataError
 
 NETWORK = Architecture("vgg11", len(LABELS), input_size=32, head="paper", width=1 / 8)
 CONTRACT = Preprocessing(size=32, resize=40, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

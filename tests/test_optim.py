@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.config import recipe_for
-from training.optim import Ema, rate_at, sgd
+from training.optim import Ema, rate_at, set_rate, sgd
+from training.recipes import recipe_for
 
 STEPS = 101
 
@@ -40,10 +40,41 @@ def test_no_warm_up_begins_at_the_peak() -> None:
 def test_only_weights_decay() -> None:
     """Biases and BatchNorm's own parameters are in a group without decay; no parameter is left out."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
-    decaying, others = sgd(model, recipe_for("digits", {"weight_decay": 0.01})).param_groups
-    assert (decaying["weight_decay"], others["weight_decay"]) == (0.01, 0.0)
+    decaying, *others = sgd(model, recipe_for("digits", {"weight_decay": 0.01})).param_groups
+    assert [group["weight_decay"] for group in (decaying, *others)] == [0.01, 0.0, 0.0]
     assert {parameter.ndim for parameter in decaying["params"]} == {2, 4}
-    assert len(decaying["params"]) + len(others["params"]) == len(list(model.parameters()))
+    assert sum(len(group["params"]) for group in (decaying, *others)) == len(list(model.parameters()))
+
+
+def test_biases_of_batch_norm_have_a_rate_of_their_own() -> None:
+    """Theirs is `bias_rate` times that of everything else; what is frozen is in no group."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    model[3].requires_grad_(requires_grad=False)
+    optimizer = sgd(model, recipe_for("digits", {"bias_rate": 8.0}))
+    set_rate(optimizer, 0.5)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates[id(model[1].bias)] == 4.0
+    assert rates[id(model[1].weight)] == rates[id(model[0].weight)] == 0.5
+    assert id(model[3].weight) not in rates
+
+
+def test_a_constant_rate_stays() -> None:
+    """Every step of it has the recipe's rate."""
+    recipe = recipe_for("cifar10", {"schedule": "constant", "rate": 0.3})
+    assert {rate_at(step, STEPS, recipe) for step in range(STEPS)} == {0.3}
+
+
+def test_a_plateau_divides_by_ten() -> None:
+    """Each time that `patience` epochs bring nothing better the rate falls to a tenth, and not before."""
+    recipe = recipe_for("cifar10", {"schedule": "plateau", "rate": 1.0, "patience": 2})
+    for accuracies, rate in (
+        ((), 1.0),
+        ((0.5, 0.4), 1.0),
+        ((0.5, 0.5, 0.4), 0.1),
+        ((0.5, 0.4, 0.6, 0.5), 1.0),
+        ((0.5, 0.4, 0.4, 0.6, 0.6, 0.6), 0.01),
+    ):
+        assert rate_at(7, STEPS, recipe, accuracies) == pytest.approx(rate), accuracies
 
 
 def test_the_average_is_that_of_the_formula() -> None:

@@ -1,12 +1,16 @@
 """What a run shows: plain lines in a log, a bar on a terminal."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from models.preprocess import Preprocessing
+from training.data import Dataset
 from training.loop import Step
 from training.progress import display
+from training.splits import Duplicates
 
 RECORD = {
     "epoch": 3,
@@ -17,6 +21,8 @@ RECORD = {
     "rate": 0.01,
     "seconds": 1.26,
 }
+PREPROCESSING = Preprocessing(32, 32, (0.5,) * 3, (0.5,) * 3)
+EMPTY = Dataset("folder:x", ("a", "b"), PREPROCESSING, {}, (), Duplicates({}, ()), {})
 STEP = Step(epoch=1, epochs=2, number=1, steps=8, images=64, loss=2.3, accuracy=0.125)
 
 
@@ -50,9 +56,19 @@ def test_what_was_left_out_is_named_and_counted() -> None:
     """Each unreadable image has its line, with brackets in its name as they are; no images, no line."""
     file = io.StringIO()
     with display(Console(file=file, width=20)) as show:
-        show.unreadable(())
-        show.unreadable((Path("cat/[red]1.jpg"), Path("dog/2.jpg")))
-    first, second, last = file.getvalue().splitlines()
+        show.dataset(EMPTY)
+        show.dataset(replace(EMPTY, unreadable=(Path("cat/[red]1.jpg"), Path("dog/2.jpg"))))
+    first, second, last = [line for line in file.getvalue().splitlines() if "left out" in line]
     assert first.endswith("cat/[red]1.jpg")
     assert second.endswith("dog/2.jpg")
     assert last == "left out 2 unreadable images"
+
+
+def test_images_that_are_in_two_splits_are_told() -> None:
+    """How many a split repeats is said, and which, for a few."""
+    file = io.StringIO()
+    with display(Console(file=file, width=20)) as show:
+        show.dataset(replace(EMPTY, duplicates=Duplicates({"val": 7}, (("val", "b/1.png", "train", "a/2.png"),))))
+    lines = file.getvalue().splitlines()
+    assert "7 images of val have the same pixels as others outside of it" in lines
+    assert "the same pixels: val b/1.png and train a/2.png" in lines

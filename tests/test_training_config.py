@@ -1,25 +1,12 @@
-"""Recipes: their ranges, and the defaults of each data set."""
+"""A recipe: its types and ranges, and what follows from it."""
 
 from dataclasses import fields
 from typing import Any
 
 import pytest
 
-from training.config import DEFAULTS, Recipe, recipe_for, settings
-
-
-def test_every_default_recipe_is_sound() -> None:
-    """Each data set's own defaults lie in their ranges and name a network that exists."""
-    for name in DEFAULTS:
-        recipe = recipe_for("folder:x" if name == "folder" else name, {})
-        assert recipe.network(10).num_classes == 10
-
-
-def test_what_is_given_wins() -> None:
-    """A setting that is given is put over the data set's default, which is put over the field's."""
-    assert recipe_for("digits", {}).flip == "none"
-    assert recipe_for("digits", {"flip": "random"}).flip == "random"
-    assert recipe_for("cifar10", {}).flip == Recipe(data="cifar10").flip
+from training.config import Recipe, settings
+from training.recipes import recipe_for
 
 
 @pytest.mark.parametrize(
@@ -33,6 +20,12 @@ def test_what_is_given_wins() -> None:
         ({"architecture": "vgg17"}, ["vgg17", "vgg16"]),
         ({"head": "big"}, ["head", "big", "pooled"]),
         ({"label_smoothing": 1.0}, ["label_smoothing", "0.9"]),
+        ({"epochs": 2.5}, ["epochs", "2.5", "whole number"]),
+        ({"epochs": True}, ["epochs", "True", "whole number"]),
+        ({"rate": "high"}, ["rate", "high", "a number"]),
+        ({"nesterov": 1}, ["nesterov", "1", "true or false"]),
+        ({"freeze": "features"}, ["freeze", "features", "init"]),
+        ({"colour": "red"}, ["colour", "epochs"]),
     ],
 )
 def test_a_value_out_of_range_is_named_with_it(setting: dict[str, Any], words: list[str]) -> None:

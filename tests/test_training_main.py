@@ -1,9 +1,12 @@
 """The training command: what it writes, and its words for what goes wrong."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from test_imports import loaded_by
 
 from models.checkpoint import read
@@ -78,12 +81,12 @@ def test_the_held_out_folder_must_be_empty(tmp_path: Path, capsys: pytest.Captur
 def test_an_interruption_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C ends with status 130 and says that nothing was written."""
+    """Ctrl-C while the images are read ends with status 130 and says that nothing was written."""
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.loop.train", interrupted)
+    monkeypatch.setattr("training.data.load", interrupted)
     assert main(["--data", "digits", "--out", str(tmp_path / "a.safetensors"), *QUICK]) == 130
     assert "no checkpoint was written" in capsys.readouterr().err
     assert not (tmp_path / "a.safetensors").exists()
@@ -99,6 +102,53 @@ def test_help_has_every_setting_and_each_default(
     text = capsys.readouterr().out
     assert all("--" + setting.name.replace("_", "-") in text for setting in settings())
     assert "passes over the training images [from 1 to 10000; 20, digits 40]" in text
+
+
+def test_a_run_that_is_stopped_can_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM keeps the state and says how to go on; without --resume the state is not overwritten."""
+    out = tmp_path / "a.safetensors"
+    command = ["--data", "digits", "--out", str(out), *QUICK]
+    with monkeypatch.context() as patched:
+        patched.setattr("training.progress.Display.step", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        assert main(command) == 128 + signal.SIGTERM
+    assert "with --resume goes on from there" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(command) == 2
+    assert "unfinished run" in capsys.readouterr().err
+    assert main([*command, "--seed", "1", "--resume"]) == 1
+    assert "seed is 1, but the unfinished run has 0" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0
+    assert read(out).description.history
+    assert not out.with_suffix(".state").exists()
+
+
+def test_a_checkpoint_can_be_started_from(tmp_path: Path) -> None:
+    """--init takes network, normalisation and weights from a file, --freeze keeps the features as they were."""
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    assert main(["--data", "digits", "--out", str(first), *QUICK]) == 0
+    command = ["--data", "digits", "--out", str(second), "--init", str(first), "--freeze", "features"]
+    assert main([*command, "--epochs", "1", "--seed", "1"]) == 0
+    before, after = read(first), read(second)
+    assert after.description.preprocessing == before.description.preprocessing
+    assert after.description.architecture == before.description.architecture
+    assert after.description.recipe["init_version"] == before.version
+    moved = {name for name in before.state if not torch.equal(before.state[name], after.state[name])}
+    assert moved == {name for name in before.state if name.startswith("head.")}
+
+
+def test_tensorboard_gets_each_epochs_figures(tmp_path: Path) -> None:
+    """On request there are event files, with one scalar a figure and epoch."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    arguments = ["--out", str(tmp_path / "a.safetensors"), "--tensorboard", str(tmp_path / "board")]
+    assert main(["--data", "digits", *arguments, *QUICK]) == 0
+    events = EventAccumulator(str(tmp_path / "board"))
+    events.Reload()
+    history = read(tmp_path / "a.safetensors").description.history
+    [scalar] = events.Scalars("val_accuracy")
+    assert (scalar.step, scalar.value) == (1, pytest.approx(history[0]["val_accuracy"]))
 
 
 def test_a_missing_extra_is_named(

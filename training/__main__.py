@@ -1,65 +1,42 @@
 """`python -m training`: from a data set to a checkpoint that can be served.
 
-Owns the command line, whose flags are the recipe's fields, and the words for what went wrong. Loads
-torch only when there is work to do, so that `--help` is immediate.
+Owns the command line, and what is written where. Loads torch only when there is work to do, so that `--help`
+is immediate.
 """
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import Field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from training.config import DEFAULTS, TrainingError, one_line, recipe_for, settings
+from training.config import Recipe, one_line
+from training.flags import Parser, UsageError, add_recipe, ended, given_settings, parser
+from training.recipes import named, recipe_for
 
-WRONG_ARGUMENTS, FAILED, INTERRUPTED = 2, 1, 130
+if TYPE_CHECKING:
+    import torch
+
+    from models.checkpoint import Checkpoint
 
 # What concerns the run alone and not its result.
 RUN_FLAGS: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("--data", "digits, cifar10, cifar100, stl10 or folder:PATH", {"required": True}),
     ("--out", "the checkpoint to write, NAME.safetensors", {"required": True, "type": Path, "metavar": "FILE"}),
-    ("--save-held-out", "write the held-out images too, as DIR/LABEL/NUMBER.png", {"type": Path, "metavar": "DIR"}),
+    ("--resume", "go on with the run that was cut off, if there is one", {"action": "store_true"}),
     (
-        "--data-root",
-        "where cifar10, cifar100 and stl10 lie or are downloaded to [%(default)s]",
-        {"type": Path, "default": Path("data"), "metavar": "DIR"},
+        "--save-every",
+        "minutes between two saved states; each epoch's end is saved too [%(default)s]",
+        {"type": float, "default": 5.0, "metavar": "MINUTES"},
     ),
-    ("--device", "auto, cpu, cuda or cuda:N; auto is CUDA where there is one [%(default)s]", {"default": "auto"}),
+    ("--save-held-out", "write the held-out images too, as DIR/LABEL/NUMBER.png", {"type": Path, "metavar": "DIR"}),
+    ("--tensorboard", "write each epoch's figures for TensorBoard too", {"type": Path, "metavar": "DIR"}),
 )
-METAVARS: dict[object, str] = {int: "N", float: "X", str: "NAME"}
-
-
-class UsageError(Exception):
-    """Arguments that cannot be run. The message is one line."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises UsageError where argparse prints its usage and exits."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains as the arguments say. 0, or with one line on stderr: 2 wrong arguments, 1 failed, 130 Ctrl-C."""
-    # OpenMP's threads by default spin while they wait for each other, which beside another busy process made an
-    # epoch of the digits five times as long. Read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        summary = run(_parser().parse_args(argv))
-    except UsageError as error:
-        return _fail(error, WRONG_ARGUMENTS)
-    except (TrainingError, OSError) as error:
-        return _fail(error, FAILED)
-    except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed: pip install 'vggserve[train]'", FAILED)
-    except KeyboardInterrupt:
-        return _fail("interrupted, and no checkpoint was written", INTERRUPTED)
-    sys.stdout.write(summary + "\n")
-    return 0
+    """Trains as the arguments say. 0, or with one line on stderr what `training.flags.ended` says."""
+    return ended(lambda: run(_parser().parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> str:
@@ -67,36 +44,71 @@ def run(arguments: argparse.Namespace) -> str:
     from rich.console import Console
 
     from models import checkpoint
+    from training import report
+    from training.board import recording
     from training.data import load, write_images
-    from training.device import find_device, resolved
-    from training.loop import describe, train
+    from training.device import find_device
+    from training.loop import train
     from training.progress import display
+    from training.results import check_calibration, describe
+    from training.resume import SUFFIX, StateFile, stopping
+    from training.team import team
 
-    given = vars(arguments)
-    out, held_out, root, device_name = (given.pop(name) for name in ("out", "save_held_out", "data_root", "device"))
+    out = arguments.out
     try:
-        recipe, device = recipe_for(given.pop("data"), given), find_device(device_name)
+        device = find_device(arguments.device)
+        recipe, start = _recipe(arguments, device)
     except ValueError as error:
         raise UsageError(error) from error
     _check_out(out)
-    _check_held_out(held_out)
-    recipe = resolved(recipe, device)
-    with display(Console(stderr=True)) as shown:
-        dataset = load(recipe, root, shown.track)
-        shown.unreadable(dataset.unreadable)
-        trained = train(dataset, recipe, device, shown)
-    version = checkpoint.write(out, describe(trained, dataset, recipe), trained.model)
-    if held_out:
-        write_images(dataset.splits["val"], dataset.labels, held_out)
-    val = trained.metrics["val"]
-    return f"wrote {out}: version {version}, {val['accuracy']:.2%} of {val['images']} held-out images right"
+    _check_held_out(arguments.save_held_out)
+    kept = StateFile(out.with_suffix(SUFFIX), 60 * arguments.save_every)
+    if kept.path.exists() and not arguments.resume:
+        raise UsageError(f"{kept.path} is of an unfinished run: --resume goes on with it, or delete it")
+    with team(device) as members, display(Console(stderr=True, quiet=not members.leads)) as shown:
+        with members.in_turn():
+            dataset = load(recipe, arguments.data_root, shown.track, start.description.preprocessing if start else None)
+        shown.dataset(dataset)
+        check_calibration(dataset)
+        board = arguments.tensorboard if members.leads else None
+        with stopping() as stop, recording(shown, board) as watch:
+            trained = train(dataset, recipe, members, watch, start=start, kept=kept, stop=stop)
+    if not members.leads:
+        return ""
+    description, logits = describe(trained, dataset, recipe, start)
+    version = checkpoint.write(out, description, trained.model)
+    held_out = dataset.splits[dataset.held_out]
+    report.write(out.with_suffix(""), description, version, held_out, logits)
+    if arguments.save_held_out:
+        write_images(held_out, dataset.labels, arguments.save_held_out)
+    kept.delete()
+    figures = description.metrics[dataset.held_out]
+    right = f"{figures['accuracy']:.2%} of {figures['images']} held-out images right"
+    return f"wrote {out}: version {version}, {right}\n"
+
+
+def _recipe(arguments: argparse.Namespace, device: "torch.device") -> "tuple[Recipe, Checkpoint | None]":
+    """What to do, and the checkpoint to start from, if there is one. Raises ValueError."""
+    from models import checkpoint
+    from training.device import resolved
+    from training.start import settings_of
+
+    given = given_settings(arguments)
+    init = {**named(arguments.recipe), **given}.get("init")
+    start = checkpoint.read(Path(init)) if init else None
+    recipe = recipe_for(arguments.data, given, arguments.recipe, settings_of(start) if start else None)
+    return resolved(recipe, device), start
 
 
 def _check_out(out: Path) -> None:
     """Finds out before the training whether there is a place for what comes of it."""
     if out.is_dir():
         raise UsageError(f"out is {out}, a folder, but must be a file's name")
+    if not out.suffix:
+        raise UsageError(f"out is {out}, but must have a suffix, as in {out}.safetensors")
     _check_writable(out.parent, "out", out)
+    if out.with_suffix("").is_file():
+        raise UsageError(f"out is {out}, but {out.with_suffix('')}, where the report goes, is a file")
 
 
 def _check_held_out(folder: Path | None) -> None:
@@ -116,35 +128,11 @@ def _check_writable(folder: Path, name: str, value: Path) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="python -m training",
-        description="Train a VGG or AlexNet and write a checkpoint that `python -m app` serves.",
-        allow_abbrev=False,
-    )
+    made = parser("training", "Train a VGG or AlexNet and write a checkpoint that `python -m app` serves.")
     for flag, meaning, options in RUN_FLAGS:
-        parser.add_argument(flag, help=meaning, **options)
-    group = parser.add_argument_group(
-        "recipe", "Kept in the checkpoint. In brackets: what is allowed; the default, then data sets that have another."
-    )
-    for setting in settings():
-        _add_flag(group, setting)
-    return parser
-
-
-def _add_flag(group: argparse._ArgumentGroup, setting: Field[Any]) -> None:
-    """The flag of a recipe's field. What is not given stays out of the namespace: the data set's default holds."""
-    others = (f"{data} {values[setting.name]}" for data, values in DEFAULTS.items() if setting.name in values)
-    notes = filter(None, (str(setting.metadata["allowed"] or ""), ", ".join((str(setting.default), *others))))
-    options: dict[str, Any] = {"type": setting.type, "metavar": METAVARS.get(setting.type)}
-    if setting.type is bool:
-        options = {"action": argparse.BooleanOptionalAction}
-    flag, meaning = "--" + setting.name.replace("_", "-"), f"{setting.metadata['meaning']} [{'; '.join(notes)}]"
-    group.add_argument(flag, default=argparse.SUPPRESS, help=meaning, **options)
-
-
-def _fail(error: object, status: int) -> int:
-    sys.stderr.write(f"error: {error}\n")
-    return status
+        made.add_argument(flag, help=meaning, **options)
+    add_recipe(made)
+    return made
 
 
 if __name__ == "__main__":

@@ -19,13 +19,12 @@ from models.probabilities import (
     table,
     typicality,
 )
-from training.config import TrainingError
+from training.config import FEWEST_CALIBRATION_IMAGES, TrainingError
 
 # The smaller sets for the same promise: on CIFAR-10 (four networks of 82 to 85 %, 60 splits each) APS took
 # 1 to 3 % more labels at 90 and 95 %, 1 to 6 % at 99 %, and 10 to 15 % on synthetic data of 100 classes. It
 # gave the fifth of the images of the least probability up to 3 percentage points more coverage at 90 %.
 DEFAULT_KIND = "lac"
-FEWEST_IMAGES = 20  # 19 are what a prediction set of 95 % needs to be less than all labels
 TEMPERATURES = (0.01, 100.0)
 COVERAGES = (0.8, 0.9, 0.95, 0.99)
 ECE_BINS = 15
@@ -61,8 +60,10 @@ class Promise:
 
 def check_count(images: int) -> None:
     """Raises CalibrationError for a calibration split of too few images; may be asked before the training."""
-    if images < FEWEST_IMAGES:
-        raise CalibrationError(f"the calibration split has {images} images, but needs at least {FEWEST_IMAGES}")
+    if images < FEWEST_CALIBRATION_IMAGES:
+        raise CalibrationError(
+            f"the calibration split has {images} images, but needs at least {FEWEST_CALIBRATION_IMAGES}"
+        )
 
 
 def calibrate(logits: Tensor, labels: Tensor, kind: str = DEFAULT_KIND) -> tuple[float, Calibration]:

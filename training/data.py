@@ -1,34 +1,30 @@
 """From a data set's name to splits of labelled pixels, ready for the network.
 
-Owns finding and reading the images, the split by seed, and the fingerprint. Every image passes through
+Owns reading the images, their statistics and fingerprints. Every image passes through
 `models.preprocess.pixels`, as it will when served. Knows nothing of augmentation or of the network.
 """
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from models.preprocess import Pixels, Preprocessing, pixels
-from training.config import Recipe, TrainingError, family, one_line
+from training.config import Recipe, one_line
+from training.sources import DataError, Item, find
+from training.splits import Duplicates, completed, duplicates
 
 # What the service decodes too. Pillow tells them by their content, whatever the file is called.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
-Item = tuple[Path | Image.Image, int]  # an image, opened or not, and its label's index
 T = TypeVar("T")
-
-
-class DataError(TrainingError):
-    """Data that cannot be trained on."""
 
 
 class Track(Protocol):
@@ -53,10 +49,11 @@ class Split:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """`labels` are the classes' names by index; `splits` has `train` and `val`, which share no image.
+    """`labels` are the classes' names by index; `splits` has `train`, `val`, and mostly `calibration` and `test`.
 
-    `unreadable` names the images that were left out. `fingerprint` is a SHA-256 over all pixels and
-    labels, so two runs with the same one saw the same data.
+    The images of `train` are as much larger as the recipe's `scale_jitter`. `unreadable` names the images that
+    were left out. `fingerprints` are a SHA-256 of each split's pixels and labels, so two runs with the same
+    ones saw the same data.
     """
 
     name: str
@@ -64,32 +61,53 @@ class Dataset:
     preprocessing: Preprocessing
     splits: dict[str, Split]
     unreadable: tuple[Path, ...]
-    fingerprint: str
+    duplicates: Duplicates
+    fingerprints: dict[str, str]
+
+    @property
+    def held_out(self) -> str:
+        """The split whose figures are told: `test`, or `val` where there is none."""
+        return "test" if "test" in self.splits else "val"
+
+    @property
+    def fingerprint(self) -> str:
+        """A SHA-256 over those of the splits."""
+        return hashlib.sha256(" ".join(f"{n} {f}" for n, f in self.fingerprints.items()).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    labels: tuple[str, ...]
-    splits: dict[str, list[Item]]
+class _Read(NamedTuple):
+    split: Split
+    names: list[str]
+    digests: list[bytes]
+    unreadable: list[Path]
 
 
-def load(recipe: Recipe, root: Path, track: Track) -> Dataset:
+def load(recipe: Recipe, root: Path, track: Track, start: Preprocessing | None = None) -> Dataset:
     """The recipe's data set, all of it in memory: N x S x S x C bytes.
 
-    `root` is where torchvision's data sets lie or are downloaded to. Raises DataError.
+    `root` is where torchvision's data sets lie or are downloaded to. Mean and standard deviation are those of
+    the training images, or of `start`. Raises DataError.
     """
-    source = _source(recipe, root)
+    source = find(recipe, root)
     _check_labels(source.labels)
-    _check_memory(sum(map(len, source.splits.values())) * recipe.size**2 * recipe.channels, recipe.size)
+    parts = completed(source.parts, recipe)
+    sides = {name: recipe.train_side if name == "train" else recipe.size for name in parts}
+    _check_memory(sum(len(parts[name]) * sides[name] ** 2 for name in parts) * recipe.channels, recipe.size)
     plain = Preprocessing(recipe.size, recipe.size, (0.0,) * recipe.channels, (1.0,) * recipe.channels, recipe.channels)
-    splits, unreadable = {}, []
-    for name, items in source.splits.items():
-        splits[name], left_out = _read(items, plain, recipe.skip_unreadable, track, f"reading {name}")
-        unreadable += left_out
+    read = {name: _read(parts[name], plain, sides[name], recipe.skip_unreadable, track, name) for name in parts}
+    splits = {name: found.split for name, found in read.items()}
+    for name in splits:
         _check_counts(splits[name].labels, source.labels, name)
-    mean, std = statistics(splits["train"].images)
-    preprocessing = replace(plain, mean=mean, std=std)
-    return Dataset(recipe.data, source.labels, preprocessing, splits, tuple(unreadable), _fingerprint(splits))
+    mean, std = (start.mean, start.std) if start else statistics(splits["train"].images)
+    return Dataset(
+        name=recipe.data,
+        labels=source.labels,
+        preprocessing=replace(plain, mean=mean, std=std),
+        splits=splits,
+        unreadable=tuple(path for found in read.values() for path in found.unreadable),
+        duplicates=duplicates({n: r.names for n, r in read.items()}, {n: r.digests for n, r in read.items()}),
+        fingerprints={name: _fingerprint(split) for name, split in splits.items()},
+    )
 
 
 def write_images(split: Split, labels: tuple[str, ...], folder: Path) -> None:
@@ -105,125 +123,50 @@ def to_image(square: Tensor) -> Image.Image:
     return Image.fromarray(square.squeeze(2).numpy())
 
 
-def _source(recipe: Recipe, root: Path) -> _Source:
-    match family(recipe.data):
-        case "digits":
-            return _digits(recipe)
-        case "folder":
-            return _folder(Path(recipe.data.partition(":")[2]), recipe)
-        case name:
-            return _torchvision(name, root)
-
-
-def _digits(recipe: Recipe) -> _Source:
-    """1,797 handwritten digits of 8 x 8 pixels, 0 (paper) to 16 (ink), packaged with scikit-learn."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    grey = (digits.images * (255 / 16)).round().astype(np.uint8)
-    items: list[Item] = [(Image.fromarray(g), int(t)) for g, t in zip(grey, digits.target, strict=True)]
-    return _Source(tuple("0123456789"), split(items, recipe))
-
-
-def _torchvision(name: str, root: Path) -> _Source:
-    """The published training part, and the published test part as the held-out one."""
-    from torchvision import datasets
-
-    open_part: dict[str, Any] = {
-        "cifar10": lambda part: datasets.CIFAR10(root, train=part == "train", download=True),
-        "cifar100": lambda part: datasets.CIFAR100(root, train=part == "train", download=True),
-        "stl10": lambda part: datasets.STL10(root, split=part, download=True),
-    }
-    try:
-        train, test = (open_part[name](part) for part in ("train", "test"))
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{name} is not in {root} and cannot be downloaded: {one_line(error)}") from error
-    return _Source(tuple(train.classes), {"train": list(train), "val": list(test)})
-
-
-def _folder(path: Path, recipe: Recipe) -> _Source:
-    """PATH/train/LABEL/... and PATH/val/LABEL/..., or PATH/LABEL/..., which is split by seed."""
-    if not path.is_dir():
-        raise DataError(f"{path} is not a folder")
-    parts = {name: path / name for name in ("train", "val") if (path / name).is_dir()}
-    if not parts:
-        classes = _classes(path)
-        return _Source(tuple(classes), split(_items(classes), recipe))
-    if len(parts) == 1:
-        raise DataError(f"{path} has {next(iter(parts))}/, but not both train/ and val/")
-    train, val = (_classes(part) for part in parts.values())
-    if differing := sorted(train.keys() ^ val.keys()):
-        sides = (f"{name} (only in {'train' if name in train else 'val'})" for name in differing)
-        raise DataError(f"{path} has class folders that differ between train/ and val/: {', '.join(sides)}")
-    return _Source(tuple(train), {"train": _items(train), "val": _items(val)})
-
-
-def _classes(folder: Path) -> dict[str, list[Path]]:
-    """The files of each class folder, at any depth, by name; hidden files and folders are no data."""
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not names:
-        raise DataError(f"{folder} has no class folders: each label needs a folder of its images")
-    return {name: sorted(_visible_files(folder / name)) for name in names}
-
-
-def _visible_files(folder: Path) -> Iterable[Path]:
-    for path in folder.rglob("*"):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
-
-
-def _items(classes: dict[str, list[Path]]) -> list[Item]:
-    return [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
-
-
-def split(items: list[Item], recipe: Recipe) -> dict[str, list[Item]]:
-    """Holds `val_share` of each class out, at least one image and never all, chosen by the seed.
-
-    A class of one image goes to `train`, and is reported where the splits are checked.
-    """
-    held_out: set[int] = set()
-    shuffled = torch.randperm(len(items), generator=torch.Generator().manual_seed(recipe.seed_for("split"))).tolist()
-    for label in sorted({label for _, label in items}):
-        members = [i for i in shuffled if items[i][1] == label]
-        held_out.update(members[: min(max(1, round(recipe.val_share * len(members))), len(members) - 1)])
-    return {
-        "train": [item for i, item in enumerate(items) if i not in held_out],
-        "val": [item for i, item in enumerate(items) if i in held_out],
-    }
-
-
-def _read(
-    items: list[Item], preprocessing: Preprocessing, skip_unreadable: bool, track: Track, doing: str
-) -> tuple[Split, list[Path]]:
-    """The items as a split, in order, without the unreadable ones, which are given too."""
-    p = preprocessing
-    images = torch.empty((len(items), p.size, p.size, p.channels), dtype=torch.uint8)
-    read: list[int] = []
+def _read(items: Sequence[Item], plain: Preprocessing, side: int, skip: bool, track: Track, name: str) -> _Read:
+    """The items as a split of (side, side) images, in order, without the unreadable ones."""
+    stored = replace(plain, size=side, resize=side)
+    images = torch.empty((len(items), side, side, plain.channels), dtype=torch.uint8)
+    labels: list[int] = []
+    names: list[str] = []
+    digests: list[bytes] = []
     unreadable: list[Path] = []
     pool = ThreadPoolExecutor(os.cpu_count())  # Pillow decodes and resizes without the GIL
     try:
-        squares = pool.map(lambda item: _square(item[0], p), items)
-        for (where, label), square in zip(items, track(squares, len(items), doing), strict=True):
+        squares = pool.map(lambda item: _square(item[0], stored, plain), items)
+        for i, ((where, label), square) in enumerate(
+            zip(items, track(squares, len(items), f"reading {name}"), strict=True)
+        ):
             if not isinstance(square, DataError):
-                images[len(read)] = torch.from_numpy(square.copy())
-                read.append(label)
-            elif skip_unreadable and isinstance(where, Path):
+                images[len(labels)] = torch.from_numpy(square[0].copy())
+                labels.append(label)
+                names.append(str(where) if isinstance(where, Path) else f"image {i}")
+                digests.append(square[1])
+            elif skip and isinstance(where, Path):
                 unreadable.append(where)
             else:
                 raise square
     finally:
         pool.shutdown(cancel_futures=True)
-    return Split(images[: len(read)], torch.tensor(read, dtype=torch.int64)), unreadable
+    split = Split(images[: len(labels)], torch.tensor(labels, dtype=torch.int64))
+    return _Read(split, names, digests, unreadable)
 
 
-def _square(image: Path | Image.Image, preprocessing: Preprocessing) -> Pixels | DataError:
-    if isinstance(image, Image.Image):
-        return pixels(image, preprocessing)
+def _square(image: Path | Image.Image, stored: Preprocessing, plain: Preprocessing) -> tuple[Pixels, bytes] | DataError:
+    """The pixels to keep, and a digest of those that the network would see of the same image in any split."""
     try:
-        with Image.open(image, formats=FORMATS) as opened:
-            return pixels(opened, preprocessing)
+        kept = _pixels(image, stored)
+        seen = kept if stored == plain else _pixels(image, plain)
     except Exception as error:  # on broken files Pillow raises a dozen kinds, from OSError to struct.error
         return DataError(f"{image} cannot be read as an image ({one_line(error)})")
+    return kept, hashlib.sha256(seen.tobytes()).digest()
+
+
+def _pixels(image: Path | Image.Image, preprocessing: Preprocessing) -> Pixels:
+    if isinstance(image, Image.Image):
+        return pixels(image, preprocessing)
+    with Image.open(image, formats=FORMATS) as opened:
+        return pixels(opened, preprocessing)
 
 
 def _check_labels(labels: tuple[str, ...]) -> None:
@@ -232,6 +175,8 @@ def _check_labels(labels: tuple[str, ...]) -> None:
 
 
 def _check_counts(indices: Tensor, labels: tuple[str, ...], name: str) -> None:
+    if name not in ("train", "val"):  # the rest may be small
+        return
     counts = torch.bincount(indices, minlength=len(labels)).tolist()
     if empty := [label for label, count in zip(labels, counts, strict=True) if count == 0]:
         raise DataError(f"{', '.join(empty)} has no readable image for {name}, but every class needs one there")
@@ -258,10 +203,8 @@ def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(means), tuple(stds)
 
 
-def _fingerprint(splits: dict[str, Split]) -> str:
-    digest = hashlib.sha256()
-    for name, part in sorted(splits.items()):
-        digest.update(f"{name} {tuple(part.images.shape)}".encode())
-        digest.update(part.images.numpy().data)
-        digest.update(part.labels.numpy().data)
+def _fingerprint(split: Split) -> str:
+    digest = hashlib.sha256(f"{tuple(split.images.shape)}".encode())
+    digest.update(split.images.numpy().data)
+    digest.update(split.labels.numpy().data)
     return digest.hexdigest()

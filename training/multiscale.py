@@ -20,8 +20,9 @@ from models.preprocess import normalise, whole
 from models.probabilities import softmax
 from models.vgg import VGG
 from training.config import TrainingError, family, one_line
-from training.data import FORMATS, DataError
+from training.data import FORMATS
 from training.device import find_device
+from training.sources import DataError
 
 STEP = 1 / 8  # between the default test scales, as a share of S: for an S of 256 the paper's 224, 256 and 288
 LARGEST_SCALE = 4096

@@ -11,6 +11,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
+from training.data import Dataset
 from training.loop import Record, Step
 
 T = TypeVar("T")
@@ -30,12 +31,22 @@ class Display:
             self.progress.update(self.task, completed=count, state=f"{count}/{total}")
             yield item
 
-    def unreadable(self, paths: Sequence[Path]) -> None:
-        """The images that were left out, on request, because they cannot be read."""
+    def _unreadable(self, paths: Sequence[Path]) -> None:
         for path in paths:
             self._print(f"left out, cannot be read as an image: {path}")
         if paths:
             self._print(f"left out {len(paths)} unreadable images")
+
+    def dataset(self, dataset: Dataset) -> None:
+        """What there is to learn from, what was left out, and what is wrong with how it is split."""
+        self._unreadable(dataset.unreadable)
+        self._print("  ".join(f"{name} {len(split)}" for name, split in dataset.splits.items()) + " images")
+        if "calibration" not in dataset.splits:
+            self._print("no calibration: too few images for one, so there will be no prediction sets")
+        for split, count in dataset.duplicates.counts.items():
+            self._print(f"{count} images of {split} have the same pixels as others outside of it")
+        for split, name, other, other_name in dataset.duplicates.examples:
+            self._print(f"the same pixels: {split} {name} and {other} {other_name}")
 
     def step(self, step: Step) -> None:
         """One step of training."""
