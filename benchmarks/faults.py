@@ -20,9 +20,9 @@ from pathlib import Path
 
 from benchmarks.bombs import bombs
 from benchmarks.client import Client, Reply
+from benchmarks.load import LOST, percentile
 from benchmarks.server import ServerProcess, serving
 
-LOST = "lost"
 QUEUE = 64
 Images = Sequence[bytes]
 
@@ -50,10 +50,6 @@ def statuses(replies: Sequence[Reply | None]) -> str:
     """How often each status came."""
     counts = Counter(reply.status if reply else LOST for reply in replies)
     return ", ".join(f"{status}: {count}" for status, count in sorted(counts.items(), key=str))
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 async def dropped(url: str) -> str:

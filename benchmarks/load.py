@@ -13,13 +13,14 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.client import Client
 
 LOST = "lost"
+Post = Callable[[Client, bytes], Awaitable[int]]  # sends one image and gives the answer's status
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,16 @@ class Result:
 
     def row(self, objective_ms: float) -> str:
         """A row of the Markdown table."""
-        ms, statuses = self.milliseconds or [float("nan")], Counter(sample.status for sample in self.samples)
+        ms, statuses = self.milliseconds, Counter(sample.status for sample in self.samples)
         others = ", ".join(f"{status}: {count}" for status, count in statuses.items() if status != 200)
-        latencies = " | ".join(f"{ms[min(len(ms) - 1, int(share * len(ms)))]:.1f}" for share in (0.5, 0.9, 0.99, 1))
+        latencies = " | ".join(f"{percentile(ms, share):.1f}" for share in (0.5, 0.9, 0.99, 1))
         rates = f"{self.throughput():.1f} | {self.goodput(objective_ms):.1f}"
         return f"| {self.kind} | {self.load:g} | {len(self.samples)} | {rates} | {latencies} | {others or '-'} |"
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that `share` of all do not exceed; nan where there is none."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
 
 
 def header(objective_ms: float) -> str:
@@ -68,17 +74,24 @@ def header(objective_ms: float) -> str:
     return f"| {names} |\n|{' --- |' * (names.count('|') + 1)}"
 
 
-async def ask(client: Client, image: bytes, due: float) -> Sample:
+async def post_image(client: Client, image: bytes) -> int:
+    """The image is the body."""
+    return (await client.request("POST", "/predict", image)).status
+
+
+async def ask(client: Client, image: bytes, due: float, post: Post) -> Sample:
     """One request, timed from `due` in `time.perf_counter` seconds."""
     try:
-        status: int | str = (await client.request("POST", "/predict", image)).status
+        status: int | str = await post(client, image)
     except (OSError, asyncio.IncompleteReadError):
         await client.close()
         status = LOST
     return Sample(status, time.perf_counter() - due)
 
 
-async def closed_loop(url: str, images: Sequence[bytes], clients: int, seconds: float) -> Result:
+async def closed_loop(
+    url: str, images: Sequence[bytes], clients: int, seconds: float, post: Post = post_image
+) -> Result:
     """Each client asks again as soon as it is answered."""
     started = time.perf_counter()
 
@@ -87,7 +100,7 @@ async def closed_loop(url: str, images: Sequence[bytes], clients: int, seconds: 
         async with Client(url) as client:
             while time.perf_counter() - started < seconds:
                 image = images[(number + clients * len(samples)) % len(images)]
-                samples.append(await ask(client, image, time.perf_counter()))
+                samples.append(await ask(client, image, time.perf_counter(), post))
         return samples
 
     shares = await asyncio.gather(*(run(number) for number in range(clients)))
@@ -95,13 +108,15 @@ async def closed_loop(url: str, images: Sequence[bytes], clients: int, seconds: 
     return Result("closed", clients, samples, time.perf_counter() - started)
 
 
-async def open_loop(url: str, images: Sequence[bytes], rate: float, seconds: float, seed: int = 0) -> Result:
+async def open_loop(
+    url: str, images: Sequence[bytes], rate: float, seconds: float, post: Post = post_image, seed: int = 0
+) -> Result:
     """Arrivals with exponential gaps, on as many connections as it takes."""
     generator, free, tasks = random.Random(seed), list[Client](), list[asyncio.Task[Sample]]()
 
     async def arrive(image: bytes, due: float) -> Sample:
         client = free.pop() if free else Client(url)
-        sample = await ask(client, image, due)
+        sample = await ask(client, image, due, post)
         free.append(client)
         return sample
 
@@ -116,8 +131,10 @@ async def open_loop(url: str, images: Sequence[bytes], rate: float, seconds: flo
 
 
 def read_images(folder: Path, most: int = 1000) -> list[bytes]:
-    """The files below a folder, in the order of their names."""
-    return [path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()][:most]
+    """The files below a folder, in the order of their names; of more than `most`, as many at even distances."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    number = min(most, len(paths))
+    return [paths[i * len(paths) // number].read_bytes() for i in range(number)]
 
 
 def plot(results: Sequence[Result], objective_ms: float, file: Path) -> None:

@@ -1,0 +1,174 @@
+"""How much of what the model alone can do reaches its callers.
+
+`python -m benchmarks.ceiling CHECKPOINT IMAGES --out benchmarks/results/ceiling-224.md`
+
+The ceiling is the service's own `Classifier` in this process, with the number of threads and the size of
+a batch that are fastest, on pixels that lie ready in memory: nothing is decoded and nobody asks. Against
+it stands the server out of the box, asked by enough clients to fill two batches. Both run twice a round,
+as their own control.
+Clients and server share the cores, so the ratio of throughputs is bounded by what the clients take. The
+ratio of CPU times tells what is left without them, where every core is busy.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.__main__ import WAITING
+from benchmarks.load import read_images
+from benchmarks.rounds import Visit, awake, machine, median, ratios, rotated, run, spread, visit
+from benchmarks.server import serving
+
+if TYPE_CHECKING:
+    from app.classifier import Classifier
+    from models.preprocess import Pixels
+
+IMAGES = 48  # at most, at even distances through the folder
+TRIAL_SECONDS = 1.0  # of each number of threads and size; a batch that takes longer is the last size
+CLIENTS = 8, 128  # at least and at most
+MAX_IMAGE_PIXELS = 64_000_000  # as the service has it
+
+
+def repeat(work: Callable[[], object], images: int, seconds: float) -> Visit:
+    """Does `work`, which is done with that many images each time, again and again for that long."""
+    started, cpu, done = time.perf_counter(), time.process_time(), 0
+    while (passed := time.perf_counter() - started) < seconds:
+        work()
+        done += images
+    return Visit(done / passed, (time.process_time() - cpu) / done)
+
+
+def find_best(classifier: "Classifier", pixels: Sequence["Pixels"], largest: int) -> "Pixels":
+    """The batch, of a power of two of images, with the most images a second; torch keeps the threads for it."""
+    import torch
+
+    from app.warmup import cores
+
+    best, fastest = 0.0, (1, filled(pixels, 1))
+    for threads in sorted({1, cores()}):
+        torch.set_num_threads(threads)
+        size = 1
+        while size <= largest:
+            batch = filled(pixels, size)
+            classifier.predict(batch)
+            trial = repeat(partial(classifier.predict, batch), size, TRIAL_SECONDS)
+            if trial.rate > best:
+                best, fastest = trial.rate, (threads, batch)
+            if size / trial.rate > TRIAL_SECONDS:
+                break
+            size *= 2
+    torch.set_num_threads(fastest[0])
+    return fastest[1]
+
+
+def filled(pixels: Sequence["Pixels"], size: int) -> "Pixels":
+    """(size, S, S, C) uint8: the images, from the first one again where there are too few."""
+    return np.stack(list(islice(cycle(pixels), size)))
+
+
+async def measure(checkpoint: Path, images: Sequence[bytes], rounds: int, seconds: float, command: str) -> str:
+    """The report. Raises CheckpointError, ServiceError for a file that is no image, RuntimeError."""
+    os.environ.setdefault(*WAITING)  # before torch is loaded, as the service does
+    import torch
+
+    from app.classifier import LARGEST_BATCH, find_device, load
+    from app.images import decode
+    from models.checkpoint import read
+
+    loaded = read(checkpoint)
+    a, preprocessing = loaded.description.architecture, loaded.description.preprocessing
+    classifier = load(loaded, "auto", "auto")
+    pixels = [decode(image, preprocessing, MAX_IMAGE_PIXELS) for image in images]
+    batch = find_best(classifier, pixels, LARGEST_BATCH[find_device("auto").type])
+    endless, size = cycle(images), len(batch)
+    clients = min(max(CLIENTS[0], 2 * size), CLIENTS[1])
+    print(f"{torch.get_num_threads()} threads, {size} images a batch, {clients} clients", file=sys.stderr)
+
+    async with AsyncExitStack() as stack:
+        servers = []
+        for _ in range(2):
+            servers.append(await stack.enter_async_context(serving(checkpoint, "--drain-delay", "0")))
+            servers[-1].pause()
+
+        async def model() -> Visit:
+            return repeat(partial(classifier.predict, batch), size, seconds)
+
+        async def decoding() -> Visit:
+            return repeat(lambda: decode(next(endless), preprocessing, MAX_IMAGE_PIXELS), 1, min(1.0, seconds))
+
+        async def http(number: int) -> Visit:
+            async with awake(servers[number], images[0]):
+                return await visit(servers[number], images, clients, seconds)
+
+        parts: dict[str, Callable[[], Awaitable[Visit]]] = {
+            "model": model,
+            "model again": model,
+            "HTTP": lambda: http(0),
+            "HTTP again": lambda: http(1),
+            "decoding alone, one thread": decoding,
+        }
+        visits: dict[str, list[Visit]] = {name: [] for name in parts}
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds}", file=sys.stderr)
+            for name in rotated(list(parts), number):
+                visits[name].append(await parts[name]())
+
+    cpu = {name: 1000 * median([turn.cpu_seconds for turn in turns]) for name, turns in visits.items()}
+    asking = {name: 1000 * median([turn.client_cpu_seconds for turn in turns]) for name, turns in visits.items()}
+    rows = (
+        f"| {name} | {median([turn.rate for turn in turns]):.1f} | {cpu[name]:.2f} | {asking[name]:.2f} |"
+        for name, turns in visits.items()
+    )
+    return "\n".join(
+        (
+            f"# HTTP against the model alone at {a.input_size} x {a.input_size}\n",
+            f"- Model: {a.name}, width {a.width:g}, head {a.head}, {a.num_classes} labels, in {classifier.dtype} on "
+            f"{classifier.name}; alone it is fastest with {torch.get_num_threads()} threads and {size} images a batch",
+            f"- Images: {len(images)}, of {sum(map(len, images)) / len(images) / 1024:.1f} KiB in the mean",
+            f"- Machine: {machine('torch', 'pillow', 'fastapi', 'uvicorn')}",
+            f"- Command: `{command}`\n",
+            "| what | images/s | CPU ms an image | clients' CPU ms an image |",
+            "| --- | --- | --- | --- |",
+            *rows,
+            f"\n- HTTP / model: **{spread(ratios(visits['HTTP'], visits['model']))}**",
+            f"- Control, model again / model: {spread(ratios(visits['model again'], visits['model']))}; "
+            f"HTTP again / HTTP: {spread(ratios(visits['HTTP again'], visits['HTTP']))}",
+            f"- The same from CPU times: {cpu['model'] / (cpu['HTTP'] + asking['HTTP']):.2f} with the clients on the "
+            f"same cores, {cpu['model'] / cpu['HTTP']:.2f} without them\n",
+            f"Interleaved rounds, {rounds} of them, {seconds:g} s a visit, {clients} keep-alive clients; servers are "
+            "stopped while others work. Medians over rounds; ratios within a round, with their ends.",
+        )
+    )
+
+
+def main() -> None:
+    """Prints the report; its progress goes to stderr."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("images", type=Path, help=f"folder of image files, of which {IMAGES} are used")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each visit (default: 10)")
+    parser.add_argument("--out", type=Path, help="Markdown file to write as well")
+    arguments = parser.parse_args()
+    images = read_images(arguments.images, IMAGES)
+    if not images:
+        sys.exit(f"error: there is no file below {arguments.images}")
+    rounds, seconds = arguments.rounds, arguments.seconds
+    if rounds < 1 or seconds <= 0:
+        sys.exit(f"error: rounds {rounds} and seconds {seconds:g} must be positive")
+    options = f"--rounds {rounds} --seconds {seconds:g}"
+    command = f"python -m benchmarks.ceiling {arguments.checkpoint.name} {arguments.images.name} {options}"
+    run(measure(arguments.checkpoint, images, rounds, seconds, command), arguments.out)
+
+
+if __name__ == "__main__":
+    main()

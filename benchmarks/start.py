@@ -1,0 +1,149 @@
+"""From the start of the process to ready, in its parts, against what no server of this checkpoint can do without.
+
+`python -m benchmarks.start CHECKPOINT` starts fresh processes in turns: the yardstick (import torch, read the file's
+bytes), the same again as the control, the start's parts one after the other, and the server itself, until
+/health/ready says 200. One round that is not counted fills the file cache and writes the modules' bytecode.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+YARDSTICK = "import os, pathlib, sys, torch; pathlib.Path(sys.argv[1]).read_bytes(); os._exit(0)"
+PARTS = ("interpreter", "app without torch", "torch", "the rest's imports")
+LOADING = {  # function -> what it is called here
+    "app.pipeline.read": "reading and hashing the file",
+    "app.classifier.restore": "building the network",
+    "app.classifier.fold": "folding",
+    "app.classifier.Classifier.__init__": "placing and packing",
+    "app.classifier._golden_deviation": "the golden sample",
+    "app.classifier.find_threads": "warm-up: threads",
+    "app.classifier.find_ceiling": "warm-up: batch ceiling",
+}
+
+
+class Parts:
+    """Wall and CPU seconds of each part of this process's start, which began at `spawned` in `time.monotonic`."""
+
+    def __init__(self, spawned: float) -> None:
+        self.seconds: dict[str, tuple[float, float]] = {}
+        self._wall, self._cpu = spawned, 0.0
+
+    def end(self, part: str) -> None:
+        """What has passed since the last part's end is this part's."""
+        wall, cpu = time.monotonic(), time.process_time()
+        before = self.seconds.get(part, (0.0, 0.0))
+        self.seconds[part] = (before[0] + wall - self._wall, before[1] + cpu - self._cpu)
+        self._wall, self._cpu = wall, cpu
+
+    def watch(self, path: str, part: str) -> None:
+        """Has the function at `module.name` or `module.class.name` end a part of its own."""
+        where, _, name = path.rpartition(".")
+        owner: Any = sys.modules.get(where) or getattr(sys.modules[where.rpartition(".")[0]], where.rpartition(".")[2])
+        function: Callable[..., Any] = getattr(owner, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            self.end("between")
+            result = function(*args, **kwargs)
+            self.end(part)
+            return result
+
+        setattr(owner, name, watched)
+
+
+def print_parts(checkpoint: str, spawned: float) -> None:
+    """Starts as the server does, without its event loop, and prints the parts as JSON."""
+    parts = Parts(spawned)
+    parts.end("interpreter")
+    import uvicorn  # noqa: F401
+
+    from app.main import create_app
+    from app.settings import Settings
+
+    create_app(settings := Settings.model_validate({"checkpoint": checkpoint}))
+    parts.end("app without torch")
+    import torch  # noqa: F401
+
+    parts.end("torch")
+    from app.pipeline import load_model
+
+    parts.end("the rest's imports")
+    for path, part in LOADING.items():
+        parts.watch(path, part)
+    load_model(settings)
+    parts.end("between")
+    print(json.dumps(parts.seconds))
+
+
+def parts_of(checkpoint: str) -> dict[str, tuple[float, float]]:
+    """The parts, in a fresh process."""
+    command = (sys.executable, "-m", "benchmarks.start", checkpoint, "--spawned", str(time.monotonic()))
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    return {part: (wall, cpu) for part, (wall, cpu) in json.loads(done.stdout).items()}
+
+
+def yardstick(checkpoint: str) -> tuple[float, float]:
+    """Wall and CPU seconds of a process that imports torch and reads the file."""
+    started, before = time.monotonic(), os.times()
+    subprocess.run((sys.executable, "-c", YARDSTICK, checkpoint), check=True)  # noqa: S603
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return time.monotonic() - started, cpu
+
+
+async def server(checkpoint: str) -> tuple[float, float]:
+    """Wall and CPU seconds of the server until it is ready."""
+    from benchmarks.server import serving
+
+    started = time.monotonic()
+    async with serving(Path(checkpoint), "--drain-delay", "0") as process:
+        return time.monotonic() - started, process.cpu_seconds()
+
+
+def report(checkpoint: str, rounds: int) -> None:
+    """Prints medians over the rounds."""
+    from benchmarks.clocks import table
+    from benchmarks.rounds import machine, median, spread
+
+    found: dict[str, list[tuple[float, float]]] = {}
+    for number in range(rounds + 1):
+        round_ = {"yardstick": yardstick(checkpoint), "control": yardstick(checkpoint), **parts_of(checkpoint)}
+        round_["server until ready"] = asyncio.run(server(checkpoint))
+        for name, seconds in round_.items() if number else ():
+            found.setdefault(name, []).append(seconds)
+    medians = {name: [median(values) for values in zip(*seconds, strict=True)] for name, seconds in found.items()}
+    order = (*PARTS, *LOADING.values(), "between", "server until ready", "yardstick", "control")
+    rows = [(name, f"{medians[name][0]:.3f}", f"{medians[name][1]:.3f}") for name in order]
+    print(table(("part", "wall s", "CPU s"), *rows))
+    for which, unit in enumerate(("wall", "CPU")):
+        against = [
+            spread([a[which] / b[which] for a, b in zip(found[name], found["yardstick"], strict=True)])
+            for name in ("server until ready", "control")
+        ]
+        print(f"\n{unit}: until ready {against[0]} times the yardstick; control {against[1]}", end="")
+    print(f"\n\nn = {rounds}; {machine('torch')}")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--rounds", type=int, default=9, help="(default: 9)")
+    parser.add_argument("--spawned", type=float, help="print this process's parts; it was spawned at that time")
+    arguments = parser.parse_args()
+    if arguments.spawned is not None:
+        print_parts(arguments.checkpoint, arguments.spawned)
+        return
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # with it every start compiles our modules anew
+    report(arguments.checkpoint, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
