@@ -76,18 +76,22 @@ def filled(pixels: Sequence["Pixels"], size: int) -> "Pixels":
 
 
 async def measure(checkpoint: Path, images: Sequence[bytes], rounds: int, seconds: float, command: str) -> str:
-    """The report. Raises CheckpointError, ServiceError for a file that is no image, RuntimeError."""
+    """The report. Raises CheckpointError, ValueError for a file that is no image, RuntimeError."""
     os.environ.setdefault(*WAITING)  # before torch is loaded, as the service does
     import torch
 
     from app.classifier import LARGEST_BATCH, find_device, load
+    from app.errors import ServiceError
     from app.images import decode
     from models.checkpoint import read
 
     loaded = read(checkpoint)
     a, preprocessing = loaded.description.architecture, loaded.description.preprocessing
     classifier = load(loaded, "auto", "auto")
-    pixels = [decode(image, preprocessing, MAX_IMAGE_PIXELS) for image in images]
+    try:
+        pixels = [decode(image, preprocessing, MAX_IMAGE_PIXELS) for image in images]
+    except ServiceError as error:
+        raise ValueError(f"one of the images cannot be used: {error}") from error
     batch = find_best(classifier, pixels, LARGEST_BATCH[find_device("auto").type])
     endless, size = cycle(images), len(batch)
     clients = min(max(CLIENTS[0], 2 * size), CLIENTS[1])

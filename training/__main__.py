@@ -104,8 +104,8 @@ def _check_out(out: Path) -> None:
     """Finds out before the training whether there is a place for what comes of it."""
     if out.is_dir():
         raise UsageError(f"out is {out}, a folder, but must be a file's name")
-    if not out.suffix:
-        raise UsageError(f"out is {out}, but must have a suffix, as in {out}.safetensors")
+    if out.suffix != ".safetensors":
+        raise UsageError(f"out is {out}, but must end in .safetensors")
     _check_writable(out.parent, "out", out)
     if out.with_suffix("").is_file():
         raise UsageError(f"out is {out}, but {out.with_suffix('')}, where the report goes, is a file")

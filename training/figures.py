@@ -7,6 +7,7 @@ where the numbers come from.
 import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from itertools import accumulate
 from typing import ParamSpec
 
 from matplotlib import style
@@ -70,6 +71,24 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
     accuracy.yaxis.set_major_formatter(PercentFormatter(1))
     _lines(rate, history, "learning rate", {"rate": "rate"})
     figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+@_drawn
+def comparison(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Runs' accuracy on `val` by name, over their epochs and over their time."""
+    figure = Figure((WIDTH, 4.0), layout="constrained")
+    by_epoch, by_time = figure.subplots(1, 2, sharey=True)
+    for name, history in histories.items():
+        accuracies = [record["val_accuracy"] for record in history]
+        minutes = list(accumulate(record["seconds"] / 60 for record in history))
+        for axes, positions in ((by_epoch, [record["epoch"] for record in history]), (by_time, minutes)):
+            axes.plot(positions, accuracies, marker="o", markersize=3, label=name)
+    by_epoch.set(xlabel="epoch", ylabel="validation accuracy")
+    by_time.set(xlabel="minutes")
+    by_epoch.yaxis.set_major_formatter(PercentFormatter(1))
+    by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(*by_epoch.get_legend_handles_labels(), loc="outside lower center", ncols=len(histories))
     return figure
 
 

@@ -57,14 +57,14 @@ class Display:
         description = f"epoch {step.epoch}/{step.epochs}"
         self.progress.update(self.task, description=description, completed=step.number, state=state)
 
-    def epoch(self, record: Record) -> None:
-        """One whole epoch."""
+    def epoch(self, record: Record, name: str = "") -> None:
+        """One whole epoch, of the run `name` where there are several."""
         line = (
             f"epoch {record['epoch']:3}  loss {record['train_loss']:.4f}  accuracy {record['train_accuracy']:.4f}  "
             f"val loss {record['val_loss']:.4f}  val accuracy {record['val_accuracy']:.4f}  "
             f"rate {record['rate']:.4f}  {record['seconds']:.1f} s"
         )
-        self._print(line)
+        self._print(f"{name}  {line}" if name else line)
 
     def _print(self, line: str) -> None:
         self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -75,4 +75,5 @@ def _data(dataset: Dataset) -> dict[str, object]:
         "splits": splits,
         "unreadable": len(dataset.unreadable),
         "duplicates": dataset.duplicates.counts,
+        "duplicate_examples": [list(example) for example in dataset.duplicates.examples],
     }

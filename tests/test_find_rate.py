@@ -1,0 +1,43 @@
+"""The range test: rates that grow until the loss does."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from test_resume import digits
+
+from training.find_rate import HIGHEST, LOWEST, Ladder, Trial, climbed, main, suggested
+from training.team import Team
+
+ALONE = Team(0, 1, torch.device("cpu"))
+
+
+def test_rates_grow_until_the_loss_does() -> None:
+    """They begin low, grow by the same factor at each step, and end before the highest where the loss rises."""
+    dataset, recipe = digits(architecture="vgg11", batch_size=64, clip=1e6)
+    trials = climbed(Ladder(dataset, recipe, ALONE), 40)
+    rates = [trial.rate for trial in trials]
+    assert rates[0] == LOWEST
+    factor = (HIGHEST / LOWEST) ** (1 / 39)
+    assert all(second / first == pytest.approx(factor) for first, second in pairwise(rates))
+    assert len(trials) < 40
+    assert LOWEST < suggested(trials) < 1
+
+
+def test_the_suggestion_keeps_a_margin() -> None:
+    """It lies below the rate at which the loss was lowest."""
+    assert suggested([Trial(0.1, 2.0), Trial(0.2, 1.0), Trial(0.4, 3.0)]) == pytest.approx(0.05)
+
+
+def test_the_command_prints_a_table_and_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it suggests can be pasted behind the training command."""
+    assert main(["--data", "digits", "--width", "0.125", "--steps", "12", "--batch-size", "256"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| rate | loss |"
+    assert lines[-1].startswith("suggested: --rate ")
+
+
+def test_too_few_steps_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """A handful of rates tells nothing."""
+    assert main(["--data", "digits", "--steps", "3"]) == 2
+    assert "steps is 3, but must be at least 10" in capsys.readouterr().err

@@ -1,0 +1,163 @@
+"""`python -m training.compare`: several networks or recipes side by side, on the same images.
+
+Owns the runs' order, in turns so that a machine's moods hit them alike, and the table, plot and log that come
+of it. Knows nothing of how a run learns.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from models.files import replacing
+from training.config import Recipe
+from training.data import Dataset, load
+from training.device import find_device, resolved
+from training.evaluate import measure, predict
+from training.figures import comparison
+from training.flags import Parser, UsageError, add_recipe, ended, given_settings, parser
+from training.loop import Record, Run
+from training.progress import Display, display
+from training.recipes import recipe_for
+from training.team import Team
+
+HEADER = (
+    "| run | epochs | train accuracy | val accuracy | test accuracy | ms per image | minutes "
+    "| epochs to {common:.1%} | minutes to {common:.1%} |\n"
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contestant:
+    """A run and the name it goes by."""
+
+    name: str
+    run: Run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compares as the arguments say; 0, or what `training.flags.ended` says, with one line on stderr."""
+    return ended(lambda: run(_parser().parse_args(argv)))
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """Trains all and writes what came of it; gives the table. Raises UsageError, TrainingError or OSError."""
+    try:
+        device = find_device(arguments.device)
+        given = given_settings(arguments)
+        recipes = {name: resolved(_recipe(name, arguments, given), device) for name in arguments.runs.split(",")}
+    except ValueError as error:
+        raise UsageError(error) from error
+    torch.set_num_threads(max(recipe.threads for recipe in recipes.values()))
+    with display(Console(stderr=True)) as shown:
+        datasets = _datasets(recipes, arguments.data_root, shown)
+        contestants = [
+            Contestant(name, Run(datasets[_kind(recipe)], recipe, Team(0, 1, device)))
+            for name, recipe in recipes.items()
+        ]
+        in_turns(contestants, shown)
+    tests = {c.name: _test_accuracy(c.run, datasets[_kind(c.run.recipe)]) for c in contestants}
+    histories = {c.name: c.run.history for c in contestants}
+    images = len(datasets[_kind(contestants[0].run.recipe)].splits["train"])
+    text = table(histories, tests, images)
+    logs = {c.name: {"recipe": asdict(c.run.recipe), "history": c.run.history} for c in contestants}
+    _write(arguments.out, text, comparison(histories), logs)
+    return text
+
+
+def in_turns(contestants: Sequence[Contestant], shown: Display) -> None:
+    """Each next epoch is of the run that has done the smallest share of its own."""
+    while True:
+        contestant = min(contestants, key=lambda c: c.run.done / c.run.steps)
+        run = contestant.run
+        if run.done == run.steps:
+            return
+        for _ in range(run.steps_per_epoch):
+            shown.step(run.advance())
+        shown.epoch(run.finish_epoch(), contestant.name)
+
+
+def table(histories: dict[str, list[Record]], tests: dict[str, float], images: int) -> str:
+    """Markdown: a row for each run, with how long it took to the accuracy on `val` that all of them reach."""
+    common = min(max(record["val_accuracy"] for record in history) for history in histories.values())
+    rows = []
+    for name, history in histories.items():
+        seconds = [record["seconds"] for record in history]
+        epochs = next(i for i, record in enumerate(history, start=1) if record["val_accuracy"] >= common)
+        last = history[-1]
+        rows.append(
+            f"| {name} | {len(history)} | {last['train_accuracy']:.3f} | {last['val_accuracy']:.3f} "
+            f"| {tests[name]:.3f} | {1000 * sum(seconds) / len(history) / images:.2f} | {sum(seconds) / 60:.1f} "
+            f"| {epochs} | {sum(seconds[:epochs]) / 60:.1f} |\n"
+        )
+    return HEADER.format(common=common) + "".join(rows)
+
+
+def _recipe(name: str, arguments: argparse.Namespace, given: dict[str, Any]) -> Recipe:
+    """`ARCHITECTURE`, `RECIPE/ARCHITECTURE` or `RECIPE/ARCHITECTURE/EPOCHS`. Raises ValueError."""
+    own: dict[str, Any]
+    match name.split("/"):
+        case [architecture]:
+            recipe, own = arguments.recipe, {"architecture": architecture}
+        case [recipe, architecture]:
+            own = {"architecture": architecture}
+        case [recipe, architecture, epochs] if epochs.isdecimal():
+            own = {"architecture": architecture, "epochs": int(epochs)}
+        case _:
+            raise ValueError(f"runs has {name!r}, but must have ARCHITECTURE, RECIPE/ARCHITECTURE or .../EPOCHS")
+    return recipe_for(arguments.data, {**given, **own}, recipe)
+
+
+def _kind(recipe: Recipe) -> tuple[int, int, int]:
+    """Runs that agree in this can learn from the same tensors."""
+    return recipe.size, recipe.channels, recipe.train_side
+
+
+def _datasets(recipes: dict[str, Recipe], root: Path, shown: Display) -> dict[tuple[int, int, int], Dataset]:
+    """For each kind the images, split by the first run's seed and shares: all runs see the same ones."""
+    first = next(iter(recipes.values()))
+    shares = {name: getattr(first, name) for name in ("seed", "val_share", "calibration_share", "test_share")}
+    kinds = {_kind(recipe): recipe for recipe in recipes.values()}
+    return {kind: load(replace(recipe, **shares), root, shown.track) for kind, recipe in kinds.items()}
+
+
+def _test_accuracy(run: Run, dataset: Dataset) -> float:
+    split = dataset.splits[dataset.held_out].to(run.team.device)
+    logits = predict(run.ema.model, split.images, run.preprocessing, run.recipe.batch_size)
+    return measure(logits, split.labels.cpu())["accuracy"]
+
+
+def _write(folder: Path, text: str, plot: bytes, logs: dict[str, Any]) -> None:
+    for name, content in (
+        ("compare.md", text.encode()),
+        ("compare.png", plot),
+        ("compare.json", json.dumps(logs, indent=1).encode()),
+    ):
+        with replacing(folder / name) as file:
+            file.write(content)
+
+
+def _parser() -> Parser:
+    made = parser("training.compare", "Train several networks or recipes on the same images, in turns, and compare.")
+    made.add_argument(
+        "--runs",
+        required=True,
+        metavar="RUN,RUN,...",
+        help="each ARCHITECTURE, RECIPE/ARCHITECTURE or RECIPE/ARCHITECTURE/EPOCHS, as in alexnet,blog/vgg16_bn/20",
+    )
+    made.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="where compare.md, compare.png and compare.json go"
+    )
+    add_recipe(made)
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())
