@@ -1,0 +1,118 @@
+"""Where a request's CPU time goes, stage by stage, and how much of it lies outside the model.
+
+`python -m benchmarks.request CHECKPOINT IMAGES` serves in this process, out of the box, while `benchmarks.load` asks
+from another one, and times each stage by its thread's CPU clock. A table's row has what a stage takes itself, without
+the stages inside it; what an event loop does between them is its own row.
+"""
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from app.__main__ import WAITING
+from benchmarks.stopwatch import Stopwatch, thread_seconds
+
+HTTP = "uvicorn.protocols.http.httptools_impl"
+LOOP_STAGES = {
+    f"{HTTP}.HttpToolsProtocol.data_received": "HTTP in: parsing",
+    f"{HTTP}.RequestResponseCycle.send": "HTTP out: head, body, socket",
+    "app.middleware.RequestMiddleware.__call__": "middleware: id, in flight",
+    "app.middleware.RequestMiddleware._account": "middleware: counts, log line",
+    "fastapi.routing.APIRoute.matches": "framework: routing",
+    "fastapi.routing.solve_dependencies": "framework: dependencies, query",
+    "app.routes.predict": "route: order of the steps",
+    "app.routes.read_uploads": "body: reading, form, JSON",
+    "app.pipeline.Pipeline.classify": "queue, on the loop's side",
+    "app.pipeline.classified": "softmax, calibration",
+    "app.routes.prediction": "answer: fields",
+    "app.routes.dump": "answer: JSON",
+}
+MODEL = "the model"
+MODEL_STAGES = {"app.classifier.Classifier.predict": MODEL}
+LOOP, DECODE, WORKER = "event loop between stages", "decoding threads", "the model's thread outside it"
+
+
+async def ask(url: str, images: Path, clients: int, seconds: float) -> int:
+    """Answers that a closed loop of clients in a process of its own got."""
+    command = (sys.executable, "-m", "benchmarks.load", url, str(images))
+    options = ("--closed", str(clients), "--seconds", str(seconds))
+    process = await asyncio.create_subprocess_exec(*command, *options, stdout=subprocess.PIPE)
+    output = (await process.communicate())[0].decode()
+    row = next(line for line in output.splitlines() if line.startswith("| closed"))
+    return int(row.split("|")[3])
+
+
+async def measured(
+    server: uvicorn.Server, url: str, images: Path, clients: int, seconds: float, watch: Stopwatch
+) -> dict[str, float]:
+    """CPU milliseconds a request of every stage."""
+    await ask(url, images, clients, 0.5)
+    watch.clear()
+    before = thread_seconds()
+    answers = server.server_state.total_requests
+    await ask(url, images, clients, seconds)
+    answers = server.server_state.total_requests - answers
+    spent = {name: cpu - before.get(name, 0.0) for name, cpu in thread_seconds().items()}
+    stages = {stage: watch.seconds[stage] for stage in (*LOOP_STAGES.values(), MODEL)}
+    on_loop = sum(stages[stage] for stage in LOOP_STAGES.values())
+    stages[LOOP] = spent["MainThread"] - on_loop
+    stages[DECODE] = sum(cpu for name, cpu in spent.items() if name.startswith("decode"))
+    stages[WORKER] = sum(cpu for name, cpu in spent.items() if name.startswith("model")) - stages[MODEL]
+    return {stage: 1000 * cpu / answers for stage, cpu in stages.items()} | {"requests": answers}
+
+
+async def run(checkpoint: Path, images: Path, clients: list[int], seconds: float) -> None:
+    """Serves, asks, prints."""
+    from app.main import create_app
+    from app.settings import Settings
+    from benchmarks.clocks import table
+    from benchmarks.rounds import machine
+
+    app = create_app(Settings.model_validate({"checkpoint": checkpoint}))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    await app.state.starting
+    watch = Stopwatch()
+    for path, stage in {**LOOP_STAGES, **MODEL_STAGES}.items():
+        watch.watch(path, stage)
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    columns = [await measured(server, url, images, count, seconds, watch) for count in clients]
+    server.should_exit = True
+    await serving
+    requests = [column.pop("requests") for column in columns]
+    outside = [sum(column.values()) - column[MODEL] for column in columns]
+    rows: list[tuple[object, ...]] = []
+    for stage in sorted(columns[0], key=lambda stage: -columns[0][stage]):
+        shares = [
+            f"{'' if stage == MODEL else f' ({column[stage] / out:.0%})'}" for column, out in zip(columns, outside)
+        ]
+        rows.append((stage, *(f"{column[stage]:.3f}{share}" for column, share in zip(columns, shares, strict=True))))
+    head = ("CPU ms a request (share of what is not the model)", *(f"{count} clients" for count in clients))
+    print(table(head, *rows, ("all but the model", *(f"{out:.3f}" for out in outside))))
+    print(f"\nn = {', '.join(f'{n:.0f}' for n in requests)} requests; {machine('torch', 'fastapi', 'uvicorn')}")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("images", type=Path, help="folder of image files")
+    parser.add_argument("--clients", default="1,8", help="at once, comma-separated (default: 1,8)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each (default: 8)")
+    arguments = parser.parse_args()
+    os.environ.setdefault(*WAITING)
+    clients = [int(count) for count in arguments.clients.split(",")]
+    import uvloop
+
+    uvloop.run(run(arguments.checkpoint, arguments.images, clients, arguments.seconds))
+
+
+if __name__ == "__main__":
+    main()
