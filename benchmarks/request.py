@@ -10,11 +10,13 @@ import asyncio
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import uvicorn
 
 from app.__main__ import WAITING
+from app.logs import configure
 from benchmarks.stopwatch import Stopwatch, thread_seconds
 
 HTTP = "uvicorn.protocols.http.httptools_impl"
@@ -24,8 +26,9 @@ LOOP_STAGES = {
     "app.middleware.RequestMiddleware.__call__": "middleware: id, in flight",
     "app.middleware.RequestMiddleware._account": "middleware: counts, log line",
     "fastapi.routing.APIRoute.matches": "framework: routing",
+    "starlette.middleware.exceptions.ExceptionMiddleware.__call__": "framework: all around the route",
     "fastapi.routing.solve_dependencies": "framework: dependencies, query",
-    "app.routes.predict": "route: order of the steps",
+    "fastapi.routing.run_endpoint_function": "route: order of the steps",
     "app.routes.read_uploads": "body: reading, form, JSON",
     "app.pipeline.Pipeline.classify": "queue, on the loop's side",
     "app.pipeline.classified": "softmax, calibration",
@@ -37,33 +40,29 @@ MODEL_STAGES = {"app.classifier.Classifier.predict": MODEL}
 LOOP, DECODE, WORKER = "event loop between stages", "decoding threads", "the model's thread outside it"
 
 
-async def ask(url: str, images: Path, clients: int, seconds: float) -> int:
-    """Answers that a closed loop of clients in a process of its own got."""
-    command = (sys.executable, "-m", "benchmarks.load", url, str(images))
+async def ask(url: str, images: Path, clients: int, seconds: float) -> None:
+    """A closed loop of clients in a process of its own."""
     options = ("--closed", str(clients), "--seconds", str(seconds))
-    process = await asyncio.create_subprocess_exec(*command, *options, stdout=subprocess.PIPE)
-    output = (await process.communicate())[0].decode()
-    row = next(line for line in output.splitlines() if line.startswith("| closed"))
-    return int(row.split("|")[3])
+    command = (sys.executable, "-m", "benchmarks.load", url, str(images), *options)
+    await (await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)).wait()
 
 
 async def measured(
-    server: uvicorn.Server, url: str, images: Path, clients: int, seconds: float, watch: Stopwatch
-) -> dict[str, float]:
-    """CPU milliseconds a request of every stage."""
+    server: uvicorn.Server, images: Path, clients: int, seconds: float, watch: Stopwatch
+) -> tuple[dict[str, float], int]:
+    """CPU milliseconds a request of every stage, and the number of requests."""
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     await ask(url, images, clients, 0.5)
-    watch.clear()
-    before = thread_seconds()
-    answers = server.server_state.total_requests
+    watch.seconds.clear()
+    before, requests = thread_seconds(), server.server_state.total_requests
     await ask(url, images, clients, seconds)
-    answers = server.server_state.total_requests - answers
+    requests = server.server_state.total_requests - requests
     spent = {name: cpu - before.get(name, 0.0) for name, cpu in thread_seconds().items()}
-    stages = {stage: watch.seconds[stage] for stage in (*LOOP_STAGES.values(), MODEL)}
-    on_loop = sum(stages[stage] for stage in LOOP_STAGES.values())
-    stages[LOOP] = spent["MainThread"] - on_loop
+    stages: dict[str, float] = {stage: watch.seconds[stage] for stage in (*LOOP_STAGES.values(), MODEL)}
+    stages[LOOP] = spent["MainThread"] - sum(watch.seconds[stage] for stage in LOOP_STAGES.values())
     stages[DECODE] = sum(cpu for name, cpu in spent.items() if name.startswith("decode"))
     stages[WORKER] = sum(cpu for name, cpu in spent.items() if name.startswith("model")) - stages[MODEL]
-    return {stage: 1000 * cpu / answers for stage, cpu in stages.items()} | {"requests": answers}
+    return {stage: 1000 * cpu / requests for stage, cpu in stages.items()}, requests
 
 
 async def run(checkpoint: Path, images: Path, clients: list[int], seconds: float) -> None:
@@ -76,27 +75,28 @@ async def run(checkpoint: Path, images: Path, clients: list[int], seconds: float
     app = create_app(Settings.model_validate({"checkpoint": checkpoint}))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
     serving = asyncio.create_task(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
         await asyncio.sleep(0.01)
     await app.state.starting
     watch = Stopwatch()
     for path, stage in {**LOOP_STAGES, **MODEL_STAGES}.items():
         watch.watch(path, stage)
-    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    columns = [await measured(server, url, images, count, seconds, watch) for count in clients]
+    columns = [await measured(server, images, count, seconds, watch) for count in clients]
     server.should_exit = True
     await serving
-    requests = [column.pop("requests") for column in columns]
-    outside = [sum(column.values()) - column[MODEL] for column in columns]
-    rows: list[tuple[object, ...]] = []
-    for stage in sorted(columns[0], key=lambda stage: -columns[0][stage]):
-        shares = [
-            f"{'' if stage == MODEL else f' ({column[stage] / out:.0%})'}" for column, out in zip(columns, outside)
-        ]
-        rows.append((stage, *(f"{column[stage]:.3f}{share}" for column, share in zip(columns, shares, strict=True))))
-    head = ("CPU ms a request (share of what is not the model)", *(f"{count} clients" for count in clients))
-    print(table(head, *rows, ("all but the model", *(f"{out:.3f}" for out in outside))))
-    print(f"\nn = {', '.join(f'{n:.0f}' for n in requests)} requests; {machine('torch', 'fastapi', 'uvicorn')}")
+    outside = [sum(stages.values()) - stages[MODEL] for stages, _ in columns]
+    head = ("CPU ms a request (share of all but the model)", *(f"{count} clients" for count in clients))
+    rows = [
+        (stage, *(cell(stages, stage, total) for (stages, _), total in zip(columns, outside, strict=True)))
+        for stage in sorted(columns[0][0], key=lambda stage: -columns[0][0][stage])
+    ]
+    print(table(head, *rows, ("all but the model", *(f"{total:.3f}" for total in outside))))
+    print(f"\nn = {', '.join(str(n) for _, n in columns)} requests; {machine('torch', 'fastapi', 'uvicorn')}")
+
+
+def cell(stages: dict[str, float], stage: str, outside: float) -> str:
+    share = "" if stage == MODEL else f" ({stages[stage] / outside:.0%})"
+    return f"{stages[stage]:.3f}{share}"
 
 
 def main() -> None:
@@ -108,6 +108,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each (default: 8)")
     arguments = parser.parse_args()
     os.environ.setdefault(*WAITING)
+    with redirect_stderr(Path(os.devnull).open("w")):  # the log is written, so that it is timed, and not seen
+        configure("text")
     clients = [int(count) for count in arguments.clients.split(",")]
     import uvloop
 

@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Stopwatch:
-    """`seconds` of CPU time by stage; `watch` adds a stage, `clear` starts anew."""
+    """`seconds` of CPU time by stage; `watch` adds a stage."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
@@ -27,10 +27,6 @@ class Stopwatch:
         owner: Any = sys.modules.get(where) or getattr(sys.modules[where.rpartition(".")[0]], where.rpartition(".")[2])
         function = getattr(owner, name)
         setattr(owner, name, self._timed(function, stage))
-
-    def clear(self) -> None:
-        """Forgets what was counted."""
-        self.seconds.clear()
 
     def _timed(self, function: Callable[..., Any], stage: str) -> Callable[..., Any]:
         if inspect.iscoroutinefunction(function):
