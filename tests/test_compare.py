@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from training.__main__ import main as train
 from training.compare import main, table
 from training.loop import Record
 
@@ -74,3 +75,13 @@ def test_a_run_that_does_not_exist_is_named(
     assert main([*QUICK, "--runs", runs, "--out", str(tmp_path)]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert all(word in line for word in words), line
+
+
+def test_runs_start_from_given_weights(tmp_path: Path) -> None:
+    """--init gives a run its network's weights and its normalisation."""
+    first = tmp_path / "first.safetensors"
+    assert train([*QUICK, "--epochs", "1", "--out", str(first)]) == 0
+    frozen = ["--init", str(first), "--freeze", "features", "--runs", "fast/vgg11_bn/1", "--out", str(tmp_path / "out")]
+    assert main([*QUICK, *frozen]) == 0
+    log = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert log["fast/vgg11_bn/1"]["recipe"]["init"] == str(first)

@@ -1,6 +1,7 @@
 """The range test: rates that grow until the loss does."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,3 +42,9 @@ def test_too_few_steps_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """A handful of rates tells nothing."""
     assert main(["--data", "digits", "--steps", "3"]) == 2
     assert "steps is 3, but must be at least 10" in capsys.readouterr().err
+
+
+def test_given_weights_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--init is not passed over: a checkpoint that is not there is an error."""
+    assert main(["--data", "digits", "--init", str(tmp_path / "none.safetensors")]) == 2
+    assert "none.safetensors" in capsys.readouterr().err

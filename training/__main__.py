@@ -9,16 +9,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from training.config import Recipe, one_line
+from training.config import one_line
 from training.flags import Parser, UsageError, add_recipe, ended, given_settings, parser
-from training.recipes import named, recipe_for
-
-if TYPE_CHECKING:
-    import torch
-
-    from models.checkpoint import Checkpoint
 
 # What concerns the run alone and not its result.
 RUN_FLAGS: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -47,19 +41,22 @@ def run(arguments: argparse.Namespace) -> str:
     from training import report
     from training.board import recording
     from training.data import load, write_images
-    from training.device import find_device
+    from training.device import find_device, prepare, resolved
     from training.loop import train
     from training.progress import display
     from training.results import check_calibration, describe
     from training.resume import SUFFIX, StateFile, stopping
+    from training.start import begin
     from training.team import team
 
     out = arguments.out
     try:
         device = find_device(arguments.device)
-        recipe, start = _recipe(arguments, device)
+        recipe, start = begin(arguments.data, given_settings(arguments), arguments.recipe)
     except ValueError as error:
         raise UsageError(error) from error
+    recipe = resolved(recipe, device)
+    prepare(recipe)
     _check_out(out)
     _check_held_out(arguments.save_held_out)
     kept = StateFile(out.with_suffix(SUFFIX), 60 * arguments.save_every)
@@ -85,19 +82,6 @@ def run(arguments: argparse.Namespace) -> str:
     figures = description.metrics[dataset.held_out]
     right = f"{figures['accuracy']:.2%} of {figures['images']} held-out images right"
     return f"wrote {out}: version {version}, {right}\n"
-
-
-def _recipe(arguments: argparse.Namespace, device: "torch.device") -> "tuple[Recipe, Checkpoint | None]":
-    """What to do, and the checkpoint to start from, if there is one. Raises ValueError."""
-    from models import checkpoint
-    from training.device import resolved
-    from training.start import settings_of
-
-    given = given_settings(arguments)
-    init = {**named(arguments.recipe), **given}.get("init")
-    start = checkpoint.read(Path(init)) if init else None
-    recipe = recipe_for(arguments.data, given, arguments.recipe, settings_of(start) if start else None)
-    return resolved(recipe, device), start
 
 
 def _check_out(out: Path) -> None:

@@ -15,18 +15,21 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from models.checkpoint import Checkpoint
 from models.files import replacing
 from training.config import Recipe
 from training.data import Dataset, load
-from training.device import find_device, resolved
+from training.device import find_device, prepare, resolved
 from training.evaluate import measure, predict
 from training.figures import comparison
 from training.flags import Parser, UsageError, add_recipe, ended, given_settings, parser
 from training.loop import Record, Run
 from training.progress import Display, display
-from training.recipes import recipe_for
+from training.start import begin
 from training.team import Team
 
+Plan = tuple[Recipe, Checkpoint | None]  # what a run does, and what it starts from
+Kind = tuple[int, int, int, str]
 HEADER = (
     "| run | epochs | train accuracy | val accuracy | test accuracy | ms per image | minutes "
     "| epochs to {common:.1%} | minutes to {common:.1%} |\n"
@@ -51,16 +54,15 @@ def run(arguments: argparse.Namespace) -> str:
     """Trains all and writes what came of it; gives the table. Raises UsageError, TrainingError or OSError."""
     try:
         device = find_device(arguments.device)
-        given = given_settings(arguments)
-        recipes = {name: resolved(_recipe(name, arguments, given), device) for name in arguments.runs.split(",")}
+        plans = {name: _plan(name, arguments, device) for name in arguments.runs.split(",")}
     except ValueError as error:
         raise UsageError(error) from error
-    torch.set_num_threads(max(recipe.threads for recipe in recipes.values()))
+    prepare(max((recipe for recipe, _ in plans.values()), key=lambda recipe: recipe.threads))
     with display(Console(stderr=True)) as shown:
-        datasets = _datasets(recipes, arguments.data_root, shown)
+        datasets = _datasets(list(plans.values()), arguments.data_root, shown)
         contestants = [
-            Contestant(name, Run(datasets[_kind(recipe)], recipe, Team(0, 1, device)))
-            for name, recipe in recipes.items()
+            Contestant(name, Run(datasets[_kind(recipe)], recipe, Team(0, 1, device), start))
+            for name, (recipe, start) in plans.items()
         ]
         in_turns(contestants, shown)
     tests = {c.name: _test_accuracy(c.run, datasets[_kind(c.run.recipe)]) for c in contestants}
@@ -100,7 +102,7 @@ def table(histories: dict[str, list[Record]], tests: dict[str, float], images: i
     return HEADER.format(common=common) + "".join(rows)
 
 
-def _recipe(name: str, arguments: argparse.Namespace, given: dict[str, Any]) -> Recipe:
+def _plan(name: str, arguments: argparse.Namespace, device: torch.device) -> Plan:
     """`ARCHITECTURE`, `RECIPE/ARCHITECTURE` or `RECIPE/ARCHITECTURE/EPOCHS`. Raises ValueError."""
     own: dict[str, Any]
     match name.split("/"):
@@ -112,20 +114,24 @@ def _recipe(name: str, arguments: argparse.Namespace, given: dict[str, Any]) -> 
             own = {"architecture": architecture, "epochs": int(epochs)}
         case _:
             raise ValueError(f"runs has {name!r}, but must have ARCHITECTURE, RECIPE/ARCHITECTURE or .../EPOCHS")
-    return recipe_for(arguments.data, {**given, **own}, recipe)
+    found, start = begin(arguments.data, {**given_settings(arguments), **own}, recipe)
+    return resolved(found, device), start
 
 
-def _kind(recipe: Recipe) -> tuple[int, int, int]:
-    """Runs that agree in this can learn from the same tensors."""
-    return recipe.size, recipe.channels, recipe.train_side
+def _kind(recipe: Recipe) -> Kind:
+    """Runs that agree in this can learn from the same tensors; `init` brings a normalisation of its own."""
+    return recipe.size, recipe.channels, recipe.train_side, recipe.init
 
 
-def _datasets(recipes: dict[str, Recipe], root: Path, shown: Display) -> dict[tuple[int, int, int], Dataset]:
+def _datasets(plans: Sequence[Plan], root: Path, shown: Display) -> dict[Kind, Dataset]:
     """For each kind the images, split by the first run's seed and shares: all runs see the same ones."""
-    first = next(iter(recipes.values()))
+    first, _ = plans[0]
     shares = {name: getattr(first, name) for name in ("seed", "val_share", "calibration_share", "test_share")}
-    kinds = {_kind(recipe): recipe for recipe in recipes.values()}
-    return {kind: load(replace(recipe, **shares), root, shown.track) for kind, recipe in kinds.items()}
+    kinds = {_kind(recipe): (recipe, start) for recipe, start in plans}
+    return {
+        kind: load(replace(recipe, **shares), root, shown.track, start.description.preprocessing if start else None)
+        for kind, (recipe, start) in kinds.items()
+    }
 
 
 def _test_accuracy(run: Run, dataset: Dataset) -> float:

@@ -27,6 +27,12 @@ def resolved(recipe: Recipe, device: torch.device) -> Recipe:
     return replace(recipe, precision=precision, threads=recipe.threads or torch.get_num_threads())
 
 
+def prepare(recipe: Recipe) -> None:
+    """Makes torch compute as a resolved recipe says, and the same at every run."""
+    torch.set_num_threads(recipe.threads)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
 def _fast_precision(device: torch.device) -> str:
     """bfloat16 where the device multiplies matrices in it, else float32.
 

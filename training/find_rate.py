@@ -9,15 +9,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from rich.console import Console
 
 from training.data import load
-from training.device import find_device, resolved
+from training.device import find_device, prepare, resolved
 from training.flags import Parser, UsageError, add_recipe, ended, given_settings, parser
 from training.loop import DivergedError, Run
 from training.progress import display
-from training.recipes import recipe_for
+from training.start import begin
 from training.team import Team
 
 LOWEST, HIGHEST = 1e-5, 10.0
@@ -52,15 +51,16 @@ def run(arguments: argparse.Namespace) -> str:
     """The table, and what it suggests. Raises UsageError, TrainingError or OSError."""
     try:
         device = find_device(arguments.device)
-        recipe = resolved(recipe_for(arguments.data, given_settings(arguments), arguments.recipe), device)
+        recipe, start = begin(arguments.data, given_settings(arguments), arguments.recipe)
     except ValueError as error:
         raise UsageError(error) from error
     if arguments.steps < FEWEST_STEPS:
         raise UsageError(f"steps is {arguments.steps}, but must be at least {FEWEST_STEPS}")
-    torch.set_num_threads(recipe.threads)
+    recipe = resolved(recipe, device)
+    prepare(recipe)
     with display(Console(stderr=True)) as shown:
-        dataset = load(recipe, arguments.data_root, shown.track)
-        ladder = Ladder(dataset, recipe, Team(0, 1, device))
+        dataset = load(recipe, arguments.data_root, shown.track, start.description.preprocessing if start else None)
+        ladder = Ladder(dataset, recipe, Team(0, 1, device), start)
         trials = climbed(ladder, arguments.steps)
     shown_trials = trials[:: math.ceil(len(trials) / SHOWN)]
     lines = [f"| {trial.rate:.2g} | {trial.loss:.4f} |" for trial in shown_trials]

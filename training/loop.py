@@ -231,12 +231,10 @@ def train(
     """A whole run, or what is left of the one whose state is `kept`.
 
     The same recipe gives the same weights, to the bit, on the same machine, however often the run was cut
-    off. What the recipe leaves to the machine must be resolved (`training.device.resolved`). Sets how many
-    threads torch has. Raises StoppedError where `stop` says so, DivergedError, StateError, and TrainingError
+    off. What the recipe leaves to the machine must be resolved and torch made ready for it (`training.device`).
+    Raises StoppedError where `stop` says so, DivergedError, StateError, and TrainingError
     where the device's memory is too small or another process of the team is lost.
     """
-    torch.set_num_threads(recipe.threads)
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     try:
         run = Run(dataset, recipe, team, start)
         if kept:

@@ -42,7 +42,7 @@ class Display:
         self._unreadable(dataset.unreadable)
         self._print("  ".join(f"{name} {len(split)}" for name, split in dataset.splits.items()) + " images")
         if "calibration" not in dataset.splits:
-            self._print("no calibration: too few images for one, so there will be no prediction sets")
+            self._print("no calibration split, so there will be no prediction sets")
         for split, count in dataset.duplicates.counts.items():
             self._print(f"{count} images of {split} have the same pixels as others outside of it")
         for split, name, other, other_name in dataset.duplicates.examples:

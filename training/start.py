@@ -3,12 +3,14 @@
 Owns taking them from a checkpoint, and keeping them as they are. Knows nothing of steps.
 """
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from models.checkpoint import Checkpoint
-from training.config import TrainingError
+from models.checkpoint import Checkpoint, read
+from training.config import Recipe, TrainingError
+from training.recipes import named, recipe_for
 
 HEAD = "head"  # the name of what every network of models/ has behind its features
 
@@ -23,6 +25,13 @@ def settings_of(start: Checkpoint) -> dict[str, Any]:
         "channels": a.in_channels,
         "size": a.input_size,
     }
+
+
+def begin(data: str, given: dict[str, Any], name: str) -> tuple[Recipe, Checkpoint | None]:
+    """The recipe `name` with what is `given`, and the checkpoint that its `init` names. Raises ValueError."""
+    init = {**named(name), **given}.get("init")
+    start = read(Path(init)) if init else None
+    return recipe_for(data, given, name, settings_of(start) if start else None), start
 
 
 def take_weights(model: nn.Module, start: Checkpoint, labels: tuple[str, ...]) -> None:
