@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.stopwatch import found
+
 YARDSTICK = "import os, pathlib, sys, torch; pathlib.Path(sys.argv[1]).read_bytes(); os._exit(0)"
 PARTS = ("interpreter", "app without torch", "torch", "the rest's imports")
 LOADING = {  # function -> what it is called here
@@ -45,8 +47,7 @@ class Parts:
 
     def watch(self, path: str, part: str) -> None:
         """Has the function at `module.name` or `module.class.name` end a part of its own."""
-        where, _, name = path.rpartition(".")
-        owner: Any = sys.modules.get(where) or getattr(sys.modules[where.rpartition(".")[0]], where.rpartition(".")[2])
+        owner, name = found(path)
         function: Callable[..., Any] = getattr(owner, name)
 
         def watched(*args: Any, **kwargs: Any) -> Any:

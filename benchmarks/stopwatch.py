@@ -14,6 +14,13 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 
+def found(path: str) -> tuple[Any, str]:
+    """The module or class that has the function at `module.name` or `module.class.name`, and the function's name."""
+    where, _, name = path.rpartition(".")
+    module, _, inner = where.rpartition(".")
+    return sys.modules.get(where) or getattr(sys.modules[module], inner), name
+
+
 class Stopwatch:
     """`seconds` of CPU time by stage; `watch` adds a stage."""
 
@@ -23,8 +30,7 @@ class Stopwatch:
 
     def watch(self, path: str, stage: str) -> None:
         """Counts the function at `module.name` or `module.class.name` to a stage, from its next call on."""
-        where, _, name = path.rpartition(".")
-        owner: Any = sys.modules.get(where) or getattr(sys.modules[where.rpartition(".")[0]], where.rpartition(".")[2])
+        owner, name = found(path)
         function = getattr(owner, name)
         setattr(owner, name, self._timed(function, stage))
 
