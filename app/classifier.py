@@ -7,7 +7,6 @@ import logging
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.warmup import find_ceiling, find_threads
@@ -17,6 +16,7 @@ from models.golden import deviation, golden_pixels
 from models.pack import can_pack, pack
 from models.precision import cpu_multiplies_bfloat16
 from models.preprocess import Pixels, normalise
+from models.probabilities import Logits, Score, scores
 
 log = logging.getLogger("vggserve.classifier")
 
@@ -40,13 +40,17 @@ class Classifier:
         model.load_state_dict(placed, assign=True)
         self._model = pack(model) if device.type == "cpu" and can_pack(dtype) else model
 
-    def predict(self, batch: Pixels) -> NDArray[np.float32]:
+    def predict(self, batch: Pixels) -> Logits:
         """Raises what torch raises: OutOfMemoryError, or RuntimeError for a device that is gone."""
         images = torch.from_numpy(batch)
         if self._device.type == "cuda":
             images = images.pin_memory().to(self._device, non_blocking=True)
-        result: NDArray[np.float32] = self.logits(images).cpu().numpy()
+        result: Logits = self.logits(images).cpu().numpy()
         return result
+
+    def scores(self, logits: Logits) -> list[Score]:
+        """(N, K) logits -> what they say of each image."""
+        return scores(torch.from_numpy(logits), self._description.temperature, self._description.calibration)
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
@@ -63,7 +67,7 @@ class Classifier:
         """Whether the golden sample's answer is still within the tolerance."""
         return self.golden_deviation() <= TOLERANCE[self.dtype]
 
-    def predict_golden(self, images: int) -> NDArray[np.float32]:
+    def predict_golden(self, images: int) -> Logits:
         """A batch of that many golden samples, to try what the replica can do."""
         return self.predict(np.repeat(self._golden, images, axis=0))
 

@@ -42,7 +42,7 @@ def decode(data: bytes, preprocessing: Preprocessing, max_image_pixels: int) -> 
     try:
         with Image.open(io.BytesIO(data), formats=[name]) as image:
             _check_work(image, name, data, max_image_pixels)
-            return pixels(image, preprocessing).copy()
+            return pixels(image, preprocessing)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(f"The image has more pixels than the allowed {max_image_pixels}.") from error
     except ServiceError:

@@ -34,6 +34,7 @@ class JsonFormatter(logging.Formatter):
 
 def configure(log_format: str) -> None:
     """Sends every logger's lines to standard error in that format."""
+    logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False  # these formats do not show them
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)

@@ -9,11 +9,10 @@ from contextlib import asynccontextmanager
 from typing import NoReturn
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from app.errors import InvalidParameter, MethodNotAllowed, NotFound
+from app.errors import MethodNotAllowed, NotFound
 from app.middleware import RequestMiddleware
 from app.routes import guarded_routes, metrics_routes, open_routes
 from app.service import Service
@@ -31,20 +30,19 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.starting.cancel()
         await service.close()
 
+    # As they are, and the busiest first: FastAPI looks through routers that are included one by one, at each request.
+    routers = (guarded_routes, open_routes, *((metrics_routes,) if settings.metrics_port is None else ()))
     app = FastAPI(
         title="vggserve",
         description="Batched image classification with VGG networks.",
         lifespan=lifespan,
+        routes=[route for router in routers for route in router.routes],
         redirect_slashes=False,
         redoc_url=None,
-        exception_handlers={HTTPException: _raise_routing_error, RequestValidationError: _raise_invalid_parameter},
+        exception_handlers={HTTPException: _raise_routing_error},
     )
     app.state.service = service
     app.add_middleware(RequestMiddleware, service=service)
-    app.include_router(open_routes)
-    if settings.metrics_port is None:
-        app.include_router(metrics_routes)
-    app.include_router(guarded_routes)
     return app
 
 
@@ -54,9 +52,3 @@ async def _raise_routing_error(request: Request, error: Exception) -> NoReturn:
         detail = f"{request.url.path} does not answer {request.method}."
         raise MethodNotAllowed(detail, dict(error.headers or {}))
     raise NotFound(f"There is no {request.url.path}.")
-
-
-async def _raise_invalid_parameter(_: Request, error: Exception) -> NoReturn:
-    assert isinstance(error, RequestValidationError)
-    faults = (f"{fault['loc'][-1]} is {fault['input']!r}: {fault['msg']}" for fault in error.errors())
-    raise InvalidParameter("; ".join(faults) + ".")

@@ -1,8 +1,13 @@
-"""How many bytes of request bodies may be in memory at once.
+"""What is in memory: bytes of request bodies, of a file that will be read, and of what was freed.
 
-Owns the sum. Every limit on one body leaves open how many come together; this one does not.
+Owns the sum of all bodies, as every limit on one of them leaves open how many come together, and what the
+operating system and the C library can be asked for.
 """
 
+import ctypes
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Self
 
 from app.errors import QueueFull
@@ -41,3 +46,27 @@ class Claim:
     def __exit__(self, *_: object) -> None:
         self._memory.used_bytes -= self._bytes
         self._bytes = 0
+
+
+def read_ahead(path: Path) -> None:
+    """Has the system read a file into its cache while this process does something else; posix_fadvise(2).
+
+    A file of 0.5 GB that is not in the cache is then read while torch is imported. Does nothing where there is no
+    such file or call.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            file = os.open(path, os.O_RDONLY)
+            try:
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(file)
+
+
+def trim() -> None:
+    """Gives freed memory back to the system, malloc_trim(3), where the C library is glibc.
+
+    It keeps what lies between pages in use: 60 MB of a server whose checkpoint has 59, 100 MB where it has 537.
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

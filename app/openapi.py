@@ -1,6 +1,6 @@
 """The parts of the OpenAPI document that FastAPI cannot derive from the code.
 
-Owns the request bodies and the problem responses. Knows nothing of how they are served.
+Owns parameters, request bodies and the problem responses. Knows nothing of how they are served.
 """
 
 from typing import Any
@@ -21,6 +21,22 @@ _INSTANCES = {
 }
 _FORM = {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
 
+PREDICT_PARAMETERS: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "top_k",
+            "in": "query",
+            "description": "labels in `top`, up to all; by default 5, or all if fewer",
+            "schema": {"type": "integer", "minimum": 1},
+        },
+        {
+            "name": "coverage",
+            "in": "query",
+            "description": "adds a prediction set of this coverage",
+            "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        },
+    ]
+}
 IMAGES_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,

@@ -4,8 +4,8 @@ Owns their checks; every fault names the parameter, its value and the range. Kno
 """
 
 import math
+import random
 import re
-import uuid
 
 from app.errors import InvalidParameter
 
@@ -13,35 +13,35 @@ DEFAULT_TOP_K = 5
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-def top_k_of(value: int | None, classes: int) -> int:
-    """`value`, or 5 or the number of classes if that is smaller. Raises InvalidParameter."""
-    if value is None:
+def top_k_of(text: str | None, classes: int) -> int:
+    """The integer in `text`, or 5 or the number of classes if that is smaller. Raises InvalidParameter."""
+    if text is None:
         return min(DEFAULT_TOP_K, classes)
-    if not 1 <= value <= classes:
-        raise InvalidParameter(f"top_k is {value}, but must lie in 1..{classes}.")
-    return value
+    value = _number(text)
+    if not 1 <= value <= classes or not value.is_integer():
+        raise InvalidParameter(f"top_k is {text!r}, but must be an integer in 1..{classes}.")
+    return int(value)
 
 
-def check_coverage(value: float | None, *, calibrated: bool) -> None:
-    """Raises InvalidParameter for a coverage that is not above 0 and below 1, or cannot be promised."""
-    if value is None:
-        return
+def coverage_of(text: str | None, *, calibrated: bool) -> float | None:
+    """The number in `text`, above 0 and below 1. Raises InvalidParameter for others, and if it cannot be promised."""
+    if text is None:
+        return None
+    value = _number(text)
     if not 0 < value < 1:
-        raise InvalidParameter(f"coverage is {value}, but must lie above 0 and below 1.")
+        raise InvalidParameter(f"coverage is {text!r}, but must lie above 0 and below 1.")
     if not calibrated:
         raise InvalidParameter(
-            f"coverage is {value}, but this checkpoint has no calibration to take prediction sets from."
+            f"coverage is {text!r}, but this checkpoint has no calibration to take prediction sets from."
         )
+    return value
 
 
 def timeout_of(header: str | None, limit_seconds: float) -> float:
     """Seconds from `X-Request-Timeout`, cut to the server's own limit. Raises InvalidParameter."""
     if header is None:
         return limit_seconds
-    try:
-        seconds = float(header)
-    except ValueError:
-        seconds = math.nan
+    seconds = _number(header)
     if not 0 < seconds < math.inf:
         raise InvalidParameter(f"X-Request-Timeout is {header!r}, but must be a positive, finite number of seconds.")
     return min(seconds, limit_seconds)
@@ -49,4 +49,12 @@ def timeout_of(header: str | None, limit_seconds: float) -> float:
 
 def request_id_of(header: str | None) -> str:
     """The caller's `X-Request-ID` if it is a sane one, else a fresh one."""
-    return header if header is not None and REQUEST_ID.fullmatch(header) else uuid.uuid4().hex
+    return header if header is not None and REQUEST_ID.fullmatch(header) else f"{random.getrandbits(128):032x}"
+
+
+def _number(text: str) -> float:
+    """NaN for what is no number, which lies in no range."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

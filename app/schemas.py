@@ -138,7 +138,8 @@ def prediction(
         fields["filename"] = filename
     if isinstance(outcome, ServiceError):
         return {**fields, "error": outcome.summary()}
-    probabilities = outcome.probabilities
+    score = outcome.answer.score
+    probabilities = score.probabilities
     top = [
         {"label": labels[index], "index": int(index), "probability": probabilities[index]}
         for index in np.argsort(-probabilities, kind="stable")[:top_k]  # stable: ties by index
@@ -148,7 +149,7 @@ def prediction(
     return {
         **fields,
         **top[0],
-        "typicality": outcome.typicality,
+        "typicality": score.typicality,
         "top": top,
         "probabilities": probabilities,
     }

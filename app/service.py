@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from app.errors import NotReady
 from app.health import Health, Phase
-from app.memory import BodyMemory
+from app.memory import BodyMemory, read_ahead, trim
 from app.metrics import Metrics
 from app.settings import Settings
 
@@ -129,9 +129,13 @@ class Service:
 
 
 def _load(settings: Settings) -> "LoadedModel":
+    read_ahead(settings.checkpoint)
     from app.pipeline import load_model
 
-    return load_model(settings)
+    try:
+        return load_model(settings)
+    finally:
+        trim()
 
 
 async def _in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

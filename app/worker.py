@@ -1,7 +1,7 @@
 """The thread of one model replica: it empties the queue and knows how its replica is.
 
 Owns isolating the image that fails a batch, living with too little memory, and taking out a replica
-that answers wrongly. Knows nothing of requests; a replica is whatever has the four members below.
+that answers wrongly. Knows nothing of requests; a replica is whatever has the five members below.
 """
 
 import logging
@@ -13,9 +13,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from app.batcher import Batcher, Entry, Logits
+from app.batcher import Batcher, Entry
 from app.errors import Internal, ServiceError
 from models.preprocess import Pixels
+from models.probabilities import Logits, Score
 
 log = logging.getLogger("vggserve.worker")
 
@@ -31,6 +32,9 @@ class Replica(Protocol):
 
     def predict(self, batch: Pixels) -> Logits:
         """(N, S, S, C) uint8 -> (N, K) logits."""
+
+    def scores(self, logits: Logits) -> list[Score]:
+        """(N, K) logits -> what they say of each image."""
 
     def canary(self) -> bool:
         """Whether the replica still gives the trained answer for the golden sample."""
@@ -62,7 +66,7 @@ class Worker:
     def _answer(self, batch: Sequence[Entry]) -> bool:
         """Answers the batch. False, with the images back in the queue, if the replica itself is at fault."""
         started = time.monotonic()
-        outcomes = self._predict([entry.pixels for entry in batch])
+        outcomes = self._predict([entry.pixels for entry in batch if entry.pixels is not None])
         if all(isinstance(outcome, ServiceError) for outcome in outcomes) and not self._canary():
             self._batcher.take_back(batch)
             return False
@@ -71,12 +75,13 @@ class Worker:
             self._limit = min(self._limit + GROWTH, self._replica.ceiling)
         return True
 
-    def _predict(self, pixels: Sequence[Pixels]) -> list[Logits | ServiceError]:
-        """Each image's logits or error; a batch that fails is halved until the image at fault is alone."""
+    def _predict(self, pixels: Sequence[Pixels]) -> list[Score | ServiceError]:
+        """Each image's score or error; a batch that fails is halved until the image at fault is alone."""
         if len(pixels) > self._limit:  # memory ran short in the half before
             return self._predict_halves(pixels)
         try:
             logits = self._replica.predict(np.stack(pixels))
+            scores = self._replica.scores(logits)
         except Exception as error:
             if isinstance(error, torch.OutOfMemoryError):
                 self._limit = max(1.0, len(pixels) / 2)
@@ -85,14 +90,14 @@ class Worker:
                 return self._predict_halves(pixels)
             log.exception("an image failed on %s", self._replica.name)
             return [Internal()]
-        finite = [bool(np.isfinite(row).all()) for row in logits]
+        finite: list[bool] = np.logical_and.reduce(np.isfinite(logits), axis=1).tolist()
         if not all(finite):
             log.error(
                 "%d of %d images got no finite logits on %s", finite.count(False), len(finite), self._replica.name
             )
-        return [row if good else Internal() for row, good in zip(logits, finite, strict=True)]
+        return [score if good else Internal() for score, good in zip(scores, finite, strict=True)]
 
-    def _predict_halves(self, pixels: Sequence[Pixels]) -> list[Logits | ServiceError]:
+    def _predict_halves(self, pixels: Sequence[Pixels]) -> list[Score | ServiceError]:
         half = len(pixels) // 2
         return self._predict(pixels[:half]) + self._predict(pixels[half:])
 

@@ -7,6 +7,7 @@ the stages inside it; what an event loop does between them is its own row.
 
 import argparse
 import asyncio
+import importlib
 import os
 import subprocess
 import sys
@@ -26,17 +27,14 @@ LOOP_STAGES = {
     "app.middleware.RequestMiddleware.__call__": "middleware: id, in flight",
     "app.middleware.RequestMiddleware._account": "middleware: counts, log line",
     "fastapi.routing.APIRoute.matches": "framework: routing",
-    "starlette.middleware.exceptions.ExceptionMiddleware.__call__": "framework: all around the route",
-    "fastapi.routing.solve_dependencies": "framework: dependencies, query",
-    "fastapi.routing.run_endpoint_function": "route: order of the steps",
+    "starlette.middleware.exceptions.ExceptionMiddleware.__call__": "framework and route: order of the steps",
     "app.routes.read_uploads": "body: reading, form, JSON",
     "app.pipeline.Pipeline.classify": "queue, on the loop's side",
-    "app.pipeline.classified": "softmax, calibration",
     "app.routes.prediction": "answer: fields",
     "app.routes.dump": "answer: JSON",
 }
 MODEL = "the model"
-MODEL_STAGES = {"app.classifier.Classifier.predict": MODEL}
+WORKER_STAGES = {"app.classifier.Classifier.predict": MODEL, "app.classifier.Classifier.scores": "softmax, calibration"}
 LOOP, DECODE, WORKER = "event loop between stages", "decoding threads", "the model's thread outside it"
 
 
@@ -58,29 +56,34 @@ async def measured(
     await ask(url, images, clients, seconds)
     requests = server.server_state.total_requests - requests
     spent = {name: cpu - before.get(name, 0.0) for name, cpu in thread_seconds().items()}
-    stages: dict[str, float] = {stage: watch.seconds[stage] for stage in (*LOOP_STAGES.values(), MODEL)}
+    stages: dict[str, float] = {
+        stage: watch.seconds[stage] for stage in (*LOOP_STAGES.values(), *WORKER_STAGES.values())
+    }
     stages[LOOP] = spent["MainThread"] - sum(watch.seconds[stage] for stage in LOOP_STAGES.values())
     stages[DECODE] = sum(cpu for name, cpu in spent.items() if name.startswith("decode"))
-    stages[WORKER] = sum(cpu for name, cpu in spent.items() if name.startswith("model")) - stages[MODEL]
+    stages[WORKER] = sum(cpu for name, cpu in spent.items() if name.startswith("model"))
+    stages[WORKER] -= sum(watch.seconds[stage] for stage in WORKER_STAGES.values())
     return {stage: 1000 * cpu / requests for stage, cpu in stages.items()}, requests
 
 
 async def run(checkpoint: Path, images: Path, clients: list[int], seconds: float) -> None:
     """Serves, asks, prints."""
+    for module in (HTTP, "app.pipeline"):  # what is watched must have been imported
+        importlib.import_module(module)
     from app.main import create_app
     from app.settings import Settings
     from benchmarks.clocks import table
     from benchmarks.rounds import machine
 
+    watch = Stopwatch()
+    for path, stage in {**LOOP_STAGES, **WORKER_STAGES}.items():
+        watch.watch(path, stage)
     app = create_app(Settings.model_validate({"checkpoint": checkpoint}))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
         await asyncio.sleep(0.01)
     await app.state.starting
-    watch = Stopwatch()
-    for path, stage in {**LOOP_STAGES, **MODEL_STAGES}.items():
-        watch.watch(path, stage)
     columns = [await measured(server, images, count, seconds, watch) for count in clients]
     server.should_exit = True
     await serving

@@ -117,7 +117,7 @@ def _scaled(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> I
 
 def _array(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     channels = preprocessing.channels
-    return np.asarray(image.convert(MODES[channels])).reshape(image.height, image.width, channels)
+    return np.asarray(_in_mode(image, MODES[channels])).reshape(image.height, image.width, channels)
 
 
 def _flat(image: Image.Image, mode: str) -> Image.Image:
@@ -127,7 +127,12 @@ def _flat(image: Image.Image, mode: str) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image if image.mode == "L" else image.convert(mode)
+    return image if image.mode == "L" else _in_mode(image, mode)
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Pillow's `convert` would copy an image that is in the mode already."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -181,5 +186,7 @@ def _resize(image: Image.Image, shorter: int, interpolation: str) -> Image.Image
 
 def _crop(image: Image.Image, size: int) -> Image.Image:
     width, height = image.size
+    if width == height == size:
+        return image
     left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))

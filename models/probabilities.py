@@ -11,8 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+Logits = NDArray[np.float32]
+Probabilities = NDArray[np.float32]
 KINDS = ("lac", "aps")
 # A table of 999 scores cuts their line into 1,000 intervals, so that coverages of up to three decimals
 # get the threshold that all the scores would give.
@@ -43,6 +47,22 @@ class Calibration:
                 raise ValueError(f"{name} has {len(values)} values, but {self.images} images give {expected}")
             if not all(map(math.isfinite, values)) or any(a > b for a, b in pairwise(values)):
                 raise ValueError(f"{name} has values that are not finite or do not ascend, but must")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One image's (K,) logits and probabilities, and its typicality, None without a calibration."""
+
+    logits: Logits
+    probabilities: Probabilities
+    typicality: float | None
+
+
+def scores(logits: Tensor, temperature: float, calibration: Calibration | None) -> list[Score]:
+    """What (N, K) logits on the CPU say of each of N images: once for a batch, as small operations cost by the call."""
+    typicalities = typicality(logits, calibration) if calibration else [None] * len(logits)
+    probabilities = softmax(logits, temperature)
+    return list(map(Score, logits.numpy(), probabilities.numpy(), typicalities))
 
 
 def softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:

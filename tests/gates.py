@@ -6,8 +6,8 @@ import threading
 import httpx
 from conftest import pipeline_of
 
-from app.batcher import Logits
 from models.preprocess import Pixels
+from models.probabilities import Logits
 
 
 class Gate:

@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
-from app.batcher import Answer, Batcher, Logits
+from app.batcher import Answer, Batcher
+from app.errors import ServiceError
 from app.metrics import Metrics
 from app.worker import Worker
 from models.preprocess import Pixels
+from models.probabilities import Logits, Score
 
 NEVER = float("inf")
 
@@ -39,6 +41,9 @@ class FakeReplica:
             raise error
         return np.array([[value, 0] for value in values], dtype=np.float32)
 
+    def scores(self, logits: Logits) -> list[Score]:
+        return [Score(row, row, None) for row in logits]
+
     def canary(self) -> bool:
         """The next of `canaries`; with none left, the replica is well."""
         return self.canaries.popleft() if self.canaries else True
@@ -52,13 +57,28 @@ def image(value: int) -> Pixels:
     return np.full((1, 1, 3), value, dtype=np.uint8)
 
 
-def value_of(answer: Answer) -> int:
-    return int(answer.logits[0])
+class Client:
+    """Asks about images and, like a route, keeps their places until all are answered."""
 
+    def __init__(self, batcher: Batcher, *values: int, deadline: float = NEVER) -> None:
+        self._block = batcher.admitted(len(values), deadline)
+        self.entries = self._block.__enter__()
+        for entry, value in zip(self.entries, values, strict=True):
+            batcher.submit(entry, image(value))
 
-def submit(batcher: Batcher, *values: int, deadline: float = NEVER) -> "list[asyncio.Future[Answer]]":
-    with batcher.reserve(len(values)) as places:
-        return [places.submit(image(value), deadline) for value in values]
+    async def outcomes(self) -> list[Answer | ServiceError]:
+        """Waits for every image's answer or error."""
+        outcomes = await asyncio.gather(*(entry.future for entry in self.entries))
+        self.hang_up()
+        return outcomes
+
+    async def values(self) -> list[int]:
+        """Waits for the answers: what each image was."""
+        outcomes = await self.outcomes()
+        return [int(outcome.score.logits[0]) for outcome in outcomes if isinstance(outcome, Answer)]
+
+    def hang_up(self) -> None:
+        self._block.__exit__(None, None, None)
 
 
 class QuickWorker(Worker):

@@ -3,7 +3,7 @@
 import pytest
 
 from app.errors import InvalidParameter
-from app.parameters import check_coverage, request_id_of, timeout_of, top_k_of
+from app.parameters import coverage_of, request_id_of, timeout_of, top_k_of
 
 
 def test_top_k_is_five_or_all() -> None:
@@ -13,25 +13,25 @@ def test_top_k_is_five_or_all() -> None:
 
 def test_top_k_is_within_the_classes() -> None:
     """1 to the number of classes is allowed, anything else is named with its range."""
-    assert (top_k_of(1, 10), top_k_of(10, 10)) == (1, 10)
-    for value in (0, 11, -1):
-        with pytest.raises(InvalidParameter, match=rf"top_k is {value}, .* 1\.\.10"):
-            top_k_of(value, 10)
+    assert (top_k_of("1", 10), top_k_of("10", 10)) == (1, 10)
+    for text in ("0", "11", "-1", "1.5", "x", "", "nan", "inf"):
+        with pytest.raises(InvalidParameter, match=rf"top_k is '{text}', .* 1\.\.10"):
+            top_k_of(text, 10)
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, -0.5, 2.0, float("nan"), float("inf")])
-def test_coverage_lies_between_zero_and_one(value: float) -> None:
+@pytest.mark.parametrize("text", ["0", "1", "-0.5", "2", "nan", "inf", "x", ""])
+def test_coverage_lies_between_zero_and_one(text: str) -> None:
     """A coverage of 0 or 1, beyond, or not a number is refused."""
-    with pytest.raises(InvalidParameter, match="coverage"):
-        check_coverage(value, calibrated=True)
+    with pytest.raises(InvalidParameter, match=f"coverage is '{text}'"):
+        coverage_of(text, calibrated=True)
 
 
 def test_coverage_needs_calibration() -> None:
     """No prediction set is promised by a checkpoint that was not calibrated."""
-    check_coverage(None, calibrated=False)
-    check_coverage(0.9, calibrated=True)
+    assert coverage_of(None, calibrated=False) is None
+    assert coverage_of("0.9", calibrated=True) == 0.9
     with pytest.raises(InvalidParameter, match="no calibration"):
-        check_coverage(0.9, calibrated=False)
+        coverage_of("0.9", calibrated=False)
 
 
 def test_a_timeout_is_cut_to_the_limit() -> None:

@@ -13,7 +13,6 @@ import torch
 from conftest import LABELS, app_of, client_of, encoded, pipeline_of, random_image, serving, write_checkpoint
 from gates import Gate
 
-from app.batcher import Logits
 from app.main import create_app
 from app.schemas import ModelInfo, Predictions
 from app.settings import Settings
@@ -22,6 +21,7 @@ from models.checkpoint import read, restore
 from models.preprocess import Pixels, normalise, pixels
 from models.probabilities import (
     Calibration,
+    Logits,
     energy,
     prediction_sets,
     ranked_scores,

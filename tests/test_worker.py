@@ -5,11 +5,11 @@ import asyncio
 import numpy as np
 import pytest
 import torch
-from replicas import CuriousWorker, FakeReplica, running, submit, value_of
+from replicas import NEVER, Client, CuriousWorker, FakeReplica, running
 
-from app.batcher import Logits
 from app.errors import Internal, NotReady
 from models.preprocess import Pixels
+from models.probabilities import Logits
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +19,7 @@ async def test_one_bad_image_fails_alone() -> None:
     replica = FakeReplica(ceiling=8)
     replica.fault = lambda values: RuntimeError("bad image") if 5 in values else None
     async with running(replica) as batcher:
-        outcomes = await asyncio.gather(*submit(batcher, *range(8)), return_exceptions=True)
+        outcomes = await Client(batcher, *range(8)).outcomes()
     assert [isinstance(outcome, Internal) for outcome in outcomes] == [value == 5 for value in range(8)]
 
 
@@ -33,7 +33,7 @@ async def test_logits_that_are_no_numbers_are_an_error_of_that_image() -> None:
             return logits
 
     async with running(NotANumber()) as batcher:
-        outcomes = await asyncio.gather(*submit(batcher, 1, 2, 3), return_exceptions=True)
+        outcomes = await Client(batcher, 1, 2, 3).outcomes()
     assert [isinstance(outcome, Internal) for outcome in outcomes] == [False, True, False]
 
 
@@ -42,12 +42,11 @@ async def test_out_of_memory_halves_the_ceiling_and_retries() -> None:
     replica = FakeReplica(ceiling=8, is_open=False)
     replica.fault = lambda values: torch.OutOfMemoryError("no memory") if len(values) > 2 else None
     async with running(replica) as batcher:
-        futures = submit(batcher, 0)
+        first = Client(batcher, 0)
         await replica.entered()
-        futures += submit(batcher, *range(1, 9))
+        others = Client(batcher, *range(1, 9))
         replica.gate.set()
-        answers = await asyncio.gather(*futures)
-    assert [value_of(answer) for answer in answers] == list(range(9))
+        assert await first.values() + await others.values() == list(range(9))
     assert replica.batches[1:] == [list(range(1, 9)), [1, 2, 3, 4], [1, 2], [3, 4], [5, 6], [7, 8]]
 
 
@@ -56,12 +55,13 @@ async def test_the_ceiling_grows_back_slowly() -> None:
     replica = FakeReplica(ceiling=4, is_open=False)
     replica.fault = lambda values: torch.OutOfMemoryError("no memory") if 99 in values and len(values) > 1 else None
     async with running(replica, capacity=100) as batcher:
-        futures = submit(batcher, 0)
+        clients = [Client(batcher, 0)]
         await replica.entered()
-        futures += submit(batcher, 99, 1, 2, 3)  # leaves a ceiling of one image
-        futures += submit(batcher, *[1] * 20)
+        clients.append(Client(batcher, 99, 1, 2, 3))  # leaves a ceiling of one image
+        clients.append(Client(batcher, *[1] * 20))
         replica.gate.set()
-        await asyncio.gather(*futures)
+        for client in clients:
+            await client.outcomes()
     assert replica.batches[:7] == [[0], [99, 1, 2, 3], [99, 1], [99], [1], [2], [3]]
     assert [len(batch) for batch in replica.batches[7:]] == [1] * 16 + [2, 2]
 
@@ -71,19 +71,18 @@ async def test_a_replica_that_fails_hands_its_images_to_the_others() -> None:
     broken, sound = FakeReplica(is_open=False), FakeReplica(is_open=False)
     given_up = asyncio.Event()
     async with running(broken, sound, on_change=lambda: given_up.set() if batcher.alive == 1 else None) as batcher:
-        futures = submit(batcher, 0)
+        one = Client(batcher, 0)
         first = [asyncio.ensure_future(replica.entered()) for replica in (broken, sound)]
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-        futures += submit(batcher, 1)
+        another = Client(batcher, 1)
         await asyncio.gather(*first)
         broken.fault = lambda _: RuntimeError("CUDA error: unspecified launch failure")
         broken.canaries.extend([False] * 4)
         broken.gate.set()
         sound.gate.set()
-        answers = await asyncio.gather(*futures)
-        assert [value_of(answer) for answer in answers] == [0, 1]
+        assert await one.values() + await another.values() == [0, 1]
         await given_up.wait()
-        assert [value_of(answer) for answer in await asyncio.gather(*submit(batcher, 7))] == [7]
+        assert await Client(batcher, 7).values() == [7]
         assert batcher.healthy == 1
 
 
@@ -109,18 +108,18 @@ async def test_a_lost_replica_leaves_nobody_waiting() -> None:
     replica = FakeReplica(is_open=False)
     lost = asyncio.Event()
     async with running(replica, on_change=lambda: lost.set() if not batcher.alive else None) as batcher:
-        futures = submit(batcher, 0)
+        first = Client(batcher, 0)
         await replica.entered()
-        futures += submit(batcher, 1, 2)
+        others = Client(batcher, 1, 2)
         replica.fault = lambda _: RuntimeError("CUDA error: device lost")
         replica.canaries.extend([False] * 5)
         replica.gate.set()
-        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        outcomes = await first.outcomes() + await others.outcomes()
         await lost.wait()
         assert all(isinstance(outcome, NotReady) for outcome in outcomes)
         assert batcher.depth == 0
-        with pytest.raises(NotReady):
-            batcher.reserve(1)
+        with pytest.raises(NotReady), batcher.admitted(1, NEVER):
+            pass
 
 
 async def test_images_at_fault_do_not_take_a_replica_out() -> None:
@@ -128,6 +127,6 @@ async def test_images_at_fault_do_not_take_a_replica_out() -> None:
     replica = FakeReplica()
     replica.fault = lambda values: RuntimeError("bad image") if 5 in values else None
     async with running(replica) as batcher:
-        outcomes = await asyncio.gather(*submit(batcher, 5, 5), return_exceptions=True)
+        outcomes = await Client(batcher, 5, 5).outcomes()
         assert all(isinstance(outcome, Internal) for outcome in outcomes)
         assert batcher.healthy == 1

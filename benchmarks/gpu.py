@@ -1,0 +1,108 @@
+"""What a device makes of a checkpoint: images a second by batch, the share of its peak, and how long a call takes.
+
+`python -m benchmarks.gpu CHECKPOINT` takes a minute or two on a GPU; `--device cpu` runs the same code without one.
+It measures the service's own `Classifier.predict`, from uint8 pixels in the host's memory to logits there: both copies,
+normalising and waiting included. The peak is that of dense bfloat16 products, from a table or from `--peak`.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from app.classifier import Classifier, load
+from benchmarks.clocks import table
+from benchmarks.rounds import machine
+from models.checkpoint import read
+from models.registry import Architecture, build
+
+# Dense TFLOPS in bfloat16 (T4: float16), by what torch.cuda.get_device_name has in it; the first that fits counts.
+# Variants of a card differ: `--peak` takes the figure of its data sheet.
+PEAKS = {
+    "B200": 2250,
+    "H200": 989,
+    "H100 PCIe": 756,
+    "H100": 989,
+    "A100": 312,
+    "L40S": 362,
+    "L40": 181,
+    "L4": 121,
+    "A10": 125,
+    "RTX 4090": 165,
+    "RTX 3090": 71,
+    "T4": 65,
+}
+
+
+def flops_an_image(architecture: Architecture) -> int:
+    """Multiplications and additions of convolutions and linear layers, on one image, of the network as it was trained.
+
+    Folding leaves out up to 0.8 % of them, those of the head `blog`.
+    """
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        size = architecture.input_size
+        build(architecture).eval()(torch.empty(1, architecture.in_channels, size, size))
+    return int(counter.get_total_flops())
+
+
+def peak_of(device: str) -> float | None:
+    """TFLOPS, if the device is in the table."""
+    return next((peak for name, peak in PEAKS.items() if name in device), None)
+
+
+def seconds_of(classifier: Classifier, batch: int, seconds: float) -> list[float]:
+    """Of each call, ascending, after three that are not counted; at least ten calls."""
+    for _ in range(3):
+        classifier.predict_golden(batch)
+    taken: list[float] = []
+    started = time.perf_counter()
+    while time.perf_counter() - started < seconds or len(taken) < 10:
+        before = time.perf_counter()
+        classifier.predict_golden(batch)
+        taken.append(time.perf_counter() - before)
+    return sorted(taken)
+
+
+def row(taken: list[float], batch: int, flops: int, peak: float | None) -> tuple[str, ...]:
+    """One batch size's cells."""
+    rate = batch / statistics.median(taken)
+    of_peak = f"{rate * flops / peak / 1e12:.1%}" if peak else "-"
+    p50, p99 = (f"{1000 * taken[int(share * (len(taken) - 1))]:.2f}" for share in (0.5, 0.99))
+    return str(batch), f"{rate:.1f}", f"{rate * flops / 1e12:.2f}", of_peak, p50, p99, str(len(taken))
+
+
+def main() -> None:
+    """Reads the command line and prints one row a batch size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu (default: cuda)")
+    parser.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32 (default: auto)")
+    parser.add_argument("--largest", type=int, default=256, help="batch, of 1, 2, 4, … (default: 256)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each batch size (default: 5)")
+    parser.add_argument("--peak", type=float, help="of the device, in TFLOPS; by default from a table")
+    arguments = parser.parse_args()
+    is_cuda = arguments.device.startswith("cuda")
+    if is_cuda and not torch.cuda.is_available():
+        sys.exit("error: there is no CUDA device; --device cpu runs the same on the CPU")
+    try:
+        checkpoint = read(arguments.checkpoint)
+        classifier = load(checkpoint, arguments.device, arguments.dtype)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    name = torch.cuda.get_device_name(arguments.device) if is_cuda else "CPU"
+    peak, flops = arguments.peak or peak_of(name), flops_an_image(checkpoint.description.architecture)
+    rows: list[tuple[str, ...]] = [("batch", "images/s", "TFLOPS", "of the peak", "p50 ms", "p99 ms", "n")]
+    with suppress(torch.OutOfMemoryError):  # the sizes before it are worth printing
+        for batch in (2**power for power in range(arguments.largest.bit_length())):
+            rows.append(row(seconds_of(classifier, batch, arguments.seconds), batch, flops, peak))  # noqa: PERF401
+    print(f"{name}, {classifier.dtype}, peak {peak or 'unknown'} TFLOPS, {flops / 1e9:.2f} GFLOP an image; ", end="")
+    print(f"the service's batch ceiling here is {classifier.ceiling}\n\n{table(*rows)}\n\n{machine('torch')}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""What the operating system and the C library are asked for."""
+
+import ctypes
+from pathlib import Path
+
+import pytest
+
+from app.memory import read_ahead, trim
+
+
+def test_a_file_that_is_not_there_is_left_to_its_reader(tmp_path: Path) -> None:
+    """Reading ahead says nothing of a missing file: whoever reads it then names the fault."""
+    read_ahead(tmp_path / "none")
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
+def test_freed_memory_goes_back() -> None:
+    """What was freed between pages in use is no longer resident."""
+    blocks = [b"x" * 60_000 for _ in range(2_000)]  # 120 MB, below malloc's limit for pages of their own
+    kept = blocks[::50]
+    del blocks
+    before = resident_megabytes()
+    trim()
+    assert resident_megabytes() < before - 50
+    assert len(kept) == 40
+
+
+def resident_megabytes() -> float:
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
