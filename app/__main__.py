@@ -4,6 +4,7 @@ Owns turning faults into one line and an exit status. Knows nothing of serving. 
 imported when it runs: a signal that comes during the imports must find a handler.
 """
 
+import gc
 import os
 import resource
 import signal
@@ -60,6 +61,7 @@ def allow_many_connections() -> None:
 def run() -> None:
     """Ends the process at once: threads that still load or decode must not hold up a shutdown."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server takes over; nothing was accepted yet
+    gc.disable()  # importing torch takes a seventh longer with it; the server turns it on when the model is loaded
     try:
         status = main()
     except SystemExit as end:  # argparse's and uvicorn's

@@ -63,10 +63,10 @@ class Pipeline:
         settings: Settings,
         decoders: Executor,
         metrics: Metrics,
-        on_change: Callable[["Pipeline"], None],
+        on_change: Callable[[], None],
     ) -> None:
         self.model = model
-        self.batcher = Batcher(len(model.classifiers), settings.queue_size, metrics, lambda: on_change(self))
+        self.batcher = Batcher(len(model.classifiers), settings.queue_size, metrics, on_change)
         self._workers = [Worker(classifier, self.batcher) for classifier in model.classifiers]
         self._users = 0
         self._unused = asyncio.Event()

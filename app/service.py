@@ -89,14 +89,13 @@ class Service:
         self.metrics.watch_queue(lambda: new.batcher.depth)
         self.metrics.model.clear()
         self.metrics.model.labels(model.description.architecture.name, model.version).set(1)
-        self._examine(new)
+        self._examine()
         return old
 
-    def _examine(self, pipeline: "Pipeline") -> None:
-        """Health is what the replicas of the model that answers now say of it."""
-        if pipeline is not self._pipeline:
-            return
-        batcher = pipeline.batcher
+    def _examine(self) -> None:
+        """Health is what the replicas of the model that answers now say of it, whichever model's have changed."""
+        assert self._pipeline is not None
+        batcher = self._pipeline.batcher
         self.metrics.replicas.set(batcher.healthy)
         if batcher.healthy:
             self.health.enter(Phase.READY)

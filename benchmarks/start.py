@@ -7,6 +7,7 @@ bytes), the same again as the control, the start's parts one after the other, an
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import subprocess
@@ -61,6 +62,7 @@ class Parts:
 
 def print_parts(checkpoint: str, spawned: float) -> None:
     """Starts as the server does, without its event loop, and prints the parts as JSON."""
+    gc.disable()
     parts = Parts(spawned)
     parts.end("interpreter")
     import uvicorn  # noqa: F401

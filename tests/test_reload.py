@@ -1,6 +1,8 @@
 """A new checkpoint takes over without a request lost, or not at all."""
 
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 from typing import NoReturn
 
@@ -55,6 +57,21 @@ async def test_the_new_checkpoint_answers_after_a_reload(path: Path) -> None:
         metrics = (await client.get("/metrics")).text
         assert f'vgg_model_info{{name="vgg11_bn",version="{version}"}} 1.0' in metrics
         assert 'vgg_reloads_total{outcome="swapped"} 1.0' in metrics
+
+
+async def test_the_model_before_is_freed_at_once(path: Path) -> None:
+    """What was loaded is in no cycle, so that its memory comes back without a garbage collection."""
+    async with serving(path, api_keys="secret") as client:
+        old = weakref.ref(pipeline_of(client).model.classifiers[0])
+        workers = pipeline_of(client)._workers
+        gc.disable()
+        try:
+            assert (await client.post("/admin/reload", headers=KEY)).status_code == 200
+            while workers:
+                await asyncio.to_thread(workers.pop().join)
+            assert old() is None
+        finally:
+            gc.enable()
 
 
 async def test_requests_end_with_the_model_that_they_began_with(path: Path) -> None:

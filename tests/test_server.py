@@ -1,6 +1,7 @@
 """The process's end, with real sockets and signals, in the test's own process."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -105,6 +106,19 @@ async def running(checkpoint: Path, **settings: object) -> AsyncIterator[tuple[W
         yield server, serving
     server.should_exit = True
     await serving
+
+
+async def test_what_is_loaded_is_left_out_of_garbage_collection(checkpoint: Path) -> None:
+    """Collections that were off while the model was loaded are on again, and pass over what was there by then."""
+    async with running(checkpoint) as (server, _):
+        gc.disable()
+        try:
+            assert await server.on_tick(1) is False
+            assert gc.isenabled()
+            assert gc.get_freeze_count() > 0
+        finally:
+            gc.unfreeze()
+            gc.enable()
 
 
 async def test_what_is_in_flight_at_sigterm_is_answered(checkpoint: Path) -> None:
