@@ -4,6 +4,7 @@ Owns devices, precisions, folding and warm-up. Knows nothing of queues, labels o
 """
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -27,25 +28,25 @@ LARGEST_BATCH = {"cuda": 256, "cpu": 32}
 
 
 class Classifier:
-    """(N, S, S, C) uint8 -> (N, K) float32 logits. Called by one thread at a time."""
+    """N images of (S, S, C) uint8 -> (N, K) float32 logits. Called by one thread at a time."""
 
     def __init__(self, model: nn.Module, description: Description, device: torch.device, dtype: torch.dtype) -> None:
         self.name = str(device)
         self.dtype = dtype
         self.ceiling = 1
         self._description = description
-        self._golden = golden_pixels(description.golden.image, description.preprocessing)[None]
+        self._golden = golden_pixels(description.golden.image, description.preprocessing)
         self._device = device
         placed = {name: _placed(tensor, device, dtype) for name, tensor in model.state_dict().items()}
         model.load_state_dict(placed, assign=True)
         self._model = pack(model) if device.type == "cpu" and can_pack(dtype) else model
 
-    def predict(self, batch: Pixels) -> Logits:
+    def predict(self, images: Sequence[Pixels]) -> Logits:
         """Raises what torch raises: OutOfMemoryError, or RuntimeError for a device that is gone."""
-        images = torch.from_numpy(batch)
-        if self._device.type == "cuda":
-            images = images.pin_memory().to(self._device, non_blocking=True)
-        result: Logits = self.logits(images).cpu().numpy()
+        # A GPU reads pinned memory itself, while the CPU goes on.
+        batch = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        np.stack(images, out=batch.numpy())
+        result: Logits = self.logits(batch.to(self._device, non_blocking=True)).cpu().numpy()
         return result
 
     def scores(self, logits: Logits) -> list[Score]:
@@ -60,7 +61,7 @@ class Classifier:
 
     def golden_deviation(self) -> float:
         """How far the golden sample's probabilities are from those of the trained network."""
-        logits = torch.from_numpy(self.predict(self._golden)[0])
+        logits = torch.from_numpy(self.predict([self._golden])[0])
         return deviation(self._description.golden, logits, self._description.temperature)
 
     def canary(self) -> bool:
@@ -69,7 +70,7 @@ class Classifier:
 
     def predict_golden(self, images: int) -> Logits:
         """A batch of that many golden samples, to try what the replica can do."""
-        return self.predict(np.repeat(self._golden, images, axis=0))
+        return self.predict([self._golden] * images)
 
 
 def load(

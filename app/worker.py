@@ -30,8 +30,8 @@ class Replica(Protocol):
     name: str
     ceiling: int
 
-    def predict(self, batch: Pixels) -> Logits:
-        """(N, S, S, C) uint8 -> (N, K) logits."""
+    def predict(self, images: Sequence[Pixels]) -> Logits:
+        """N images of (S, S, C) uint8 -> (N, K) logits."""
 
     def scores(self, logits: Logits) -> list[Score]:
         """(N, K) logits -> what they say of each image."""
@@ -80,7 +80,7 @@ class Worker:
         if len(pixels) > self._limit:  # memory ran short in the half before
             return self._predict_halves(pixels)
         try:
-            logits = self._replica.predict(np.stack(pixels))
+            logits = self._replica.predict(pixels)
             scores = self._replica.scores(logits)
         except Exception as error:
             if isinstance(error, torch.OutOfMemoryError):

@@ -21,8 +21,6 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from app.__main__ import WAITING
 from benchmarks.load import read_images
 from benchmarks.rounds import Visit, awake, machine, median, ratios, rotated, run, spread, visit
@@ -47,7 +45,7 @@ def repeat(work: Callable[[], object], images: int, seconds: float) -> Visit:
     return Visit(done / passed, (time.process_time() - cpu) / done)
 
 
-def find_best(classifier: "Classifier", pixels: Sequence["Pixels"], largest: int) -> "Pixels":
+def find_best(classifier: "Classifier", pixels: Sequence["Pixels"], largest: int) -> list["Pixels"]:
     """The batch, of a power of two of images, with the most images a second; torch keeps the threads for it."""
     import torch
 
@@ -70,9 +68,9 @@ def find_best(classifier: "Classifier", pixels: Sequence["Pixels"], largest: int
     return fastest[1]
 
 
-def filled(pixels: Sequence["Pixels"], size: int) -> "Pixels":
-    """(size, S, S, C) uint8: the images, from the first one again where there are too few."""
-    return np.stack(list(islice(cycle(pixels), size)))
+def filled(pixels: Sequence["Pixels"], size: int) -> list["Pixels"]:
+    """So many images, from the first one again where there are too few."""
+    return list(islice(cycle(pixels), size))
 
 
 async def measure(checkpoint: Path, images: Sequence[bytes], rounds: int, seconds: float, command: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Sequence
 
 import httpx
 from conftest import pipeline_of
@@ -20,10 +21,10 @@ class Gate:
         self._predict = self._classifier.predict
 
     def __enter__(self) -> "Gate":
-        def predict(batch: Pixels) -> Logits:
+        def predict(images: Sequence[Pixels]) -> Logits:
             self._entered.release()
             self._open.wait()
-            return self._predict(batch)
+            return self._predict(images)
 
         self._classifier.predict = predict  # type: ignore[method-assign]
         return self

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -32,8 +32,8 @@ class FakeReplica:
         if is_open:
             self.gate.set()
 
-    def predict(self, batch: Pixels) -> Logits:
-        values = [int(image[0, 0, 0]) for image in batch]
+    def predict(self, images: Sequence[Pixels]) -> Logits:
+        values = [int(image[0, 0, 0]) for image in images]
         self.batches.append(values)
         self._entered.release()
         self.gate.wait()

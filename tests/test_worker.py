@@ -1,6 +1,7 @@
 """A replica's thread: isolation, memory, and replicas that stop answering rightly."""
 
 import asyncio
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -27,8 +28,8 @@ async def test_logits_that_are_no_numbers_are_an_error_of_that_image() -> None:
     """An image with NaN logits gets an error, its batch-mates get answers."""
 
     class NotANumber(FakeReplica):
-        def predict(self, batch: Pixels) -> Logits:
-            logits = super().predict(batch)
+        def predict(self, images: Sequence[Pixels]) -> Logits:
+            logits = super().predict(images)
             logits[logits[:, 0] == 2] = np.nan
             return logits
 
