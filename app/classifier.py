@@ -1,6 +1,6 @@
 """One replica: a checkpoint's network on one device in one precision, from uint8 batches to logits.
 
-Owns devices, precisions, folding and warm-up. Knows nothing of queues, labels or HTTP.
+Owns placement, the choice of precision, folding and warm-up. Knows nothing of queues, labels or HTTP.
 """
 
 import logging
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from app.warmup import find_ceiling, find_threads
 from models.checkpoint import Checkpoint, CheckpointError, Description, restore
+from models.device import find_device, multiplies_bfloat16
 from models.fold import fold
 from models.golden import deviation, golden_pixels
 from models.pack import can_pack, pack
-from models.precision import cpu_multiplies_bfloat16
 from models.preprocess import Pixels, normalise
 from models.probabilities import Logits, Score, scores
 
@@ -95,20 +95,6 @@ def load(
     raise CheckpointError(checkpoint.path, fault)
 
 
-def find_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the first GPU, or the CPU. Raises ValueError."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device is {name!r}, but must be auto, cpu, cuda or cuda:N") from error
-    count = torch.cuda.device_count() if device.type == "cuda" else int(device.type == "cpu")
-    if (device.index or 0) >= count:
-        raise ValueError(f"device is {name!r}, but there are {torch.cuda.device_count()} CUDA devices and the CPU")
-    return device
-
-
 def _golden_deviation(classifier: Classifier) -> float:
     """Infinite where torch lacks a kernel: on CPUs it has no response normalisation in bfloat16."""
     try:
@@ -125,6 +111,6 @@ def _placed(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
 
 def _candidates(device: torch.device) -> list[torch.dtype]:
     """Precisions from the fastest to the safest."""
-    if device.type == "cuda":
-        return [torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16, torch.float32]
-    return [torch.bfloat16, torch.float32] if cpu_multiplies_bfloat16() else [torch.float32]
+    if multiplies_bfloat16(device):
+        return [torch.bfloat16, torch.float32]
+    return [torch.float16, torch.float32] if device.type == "cuda" else [torch.float32]

@@ -78,10 +78,11 @@ async def measure(checkpoint: Path, images: Sequence[bytes], rounds: int, second
     os.environ.setdefault(*WAITING)  # before torch is loaded, as the service does
     import torch
 
-    from app.classifier import LARGEST_BATCH, find_device, load
+    from app.classifier import LARGEST_BATCH, load
     from app.errors import ServiceError
     from app.images import decode
     from models.checkpoint import read
+    from models.device import find_device
 
     loaded = read(checkpoint)
     a, preprocessing = loaded.description.architecture, loaded.description.preprocessing

@@ -9,7 +9,7 @@ import torch
 from conftest import random_image
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from app.classifier import TOLERANCE, Classifier, find_device, load
+from app.classifier import TOLERANCE, Classifier, load
 from models.checkpoint import Checkpoint, CheckpointError, read, restore
 from models.fold import fold
 from models.golden import record
@@ -91,13 +91,6 @@ def test_the_canary_notices_a_network_that_changed(checkpoint: Path) -> None:
         with torch.no_grad():
             classifier._model.head[2].bias[0] = bias  # type: ignore[index,union-attr]
         assert not classifier.canary()
-
-
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "mps", "", "cpu:3"])
-def test_a_device_that_is_not_there_is_named(name: str) -> None:
-    """An unknown or absent device is an error that names it."""
-    with pytest.raises(ValueError, match=f"device is {name!r}"):
-        find_device(name)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from training.device import find_device, resolved
+from models.device import find_device
+from training.device import resolved
 from training.recipes import recipe_for
 
 CPU = torch.device("cpu")
@@ -15,7 +16,7 @@ def test_the_cpu_is_always_there() -> None:
     assert find_device("auto").type in {"cpu", "cuda"}
 
 
-@pytest.mark.parametrize("name", ["tpu", "cuda:99", "meta", ""])
+@pytest.mark.parametrize("name", ["tpu", "cuda:99", "cpu:3", "meta", ""])
 def test_a_device_that_is_not_there_is_named(name: str) -> None:
     """The error names the device and those that can be had."""
     with pytest.raises(ValueError, match=f"device is {name!r}, but must be one of auto, cpu"):

@@ -17,10 +17,11 @@ import pytest
 import timm
 import torch
 from conftest import random_image
+from lively import lively
 from PIL import Image
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from models import export_onnx, export_timm
@@ -38,22 +39,9 @@ TEMPERATURE = 1.7
 SMALL = Architecture("vgg11_bn", 4, 3, 32, "pooled", 1 / 16)
 
 
-def lively(architecture: Architecture) -> nn.Module:
-    """A network whose weights and statistics all matter."""
-    torch.manual_seed(0)
-    network = build(architecture).eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for name in ("weight", "bias", "running_mean", "running_var"):
-                nn.init.uniform_(getattr(module, name), 0.5, 1.5)
-        elif isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.uniform_(module.get_parameter("bias"), -0.1, 0.1)
-    return network
-
-
 def written(path: Path, architecture: Architecture, **changes: Any) -> Path:
     """A checkpoint with random weights of that architecture."""
-    a, network = architecture, lively(architecture)
+    a, network = architecture, lively(build(architecture))
     mean, std = (0.1, 0.2, 0.3)[: a.in_channels], (0.4, 0.5, 0.6)[: a.in_channels]
     preprocessing = Preprocessing(a.input_size, a.input_size + 5, mean, std, a.in_channels, "bicubic")
     description = Description(

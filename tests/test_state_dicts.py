@@ -8,29 +8,16 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from lively import lively
 from torch import Tensor, nn
 
 from models.checkpoint import CheckpointError
 from models.probabilities import softmax
 from models.registry import Architecture
 from models.state_dicts import load_state_dict_file
-from models.vgg import initialise
 
 SHRINK, CLASSES = 8, 10
 TORCHVISION = ["vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"]
-
-
-def lively(network: nn.Module) -> nn.Module:
-    """Evaluation mode, with weights and statistics that all matter."""
-    torch.manual_seed(0)
-    initialise(network)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for name in ("weight", "bias", "running_mean", "running_var"):
-                nn.init.uniform_(getattr(module, name), 0.5, 1.5)
-        elif isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.uniform_(module.get_parameter("bias"), -0.1, 0.1)
-    return network.eval()
 
 
 @functools.cache

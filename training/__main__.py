@@ -38,10 +38,11 @@ def run(arguments: argparse.Namespace) -> str:
     from rich.console import Console
 
     from models import checkpoint
+    from models.device import find_device
     from training import report
     from training.board import recording
     from training.data import load, write_images
-    from training.device import find_device, prepare, resolved
+    from training.device import prepare, resolved
     from training.loop import train
     from training.progress import display
     from training.results import check_calibration, describe

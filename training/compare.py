@@ -16,10 +16,11 @@ import torch
 from rich.console import Console
 
 from models.checkpoint import Checkpoint
+from models.device import find_device
 from models.files import replacing
 from training.config import Recipe
 from training.data import Dataset, load
-from training.device import find_device, prepare, resolved
+from training.device import prepare, resolved
 from training.evaluate import measure, predict
 from training.figures import comparison
 from training.flags import Parser, UsageError, add_recipe, ended, given_settings, parser

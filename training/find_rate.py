@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from models.device import find_device
 from training.data import load
-from training.device import find_device, prepare, resolved
+from training.device import prepare, resolved
 from training.flags import Parser, UsageError, add_recipe, ended, given_settings, parser
 from training.loop import DivergedError, Run
 from training.progress import display

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from models.checkpoint import Checkpoint, CheckpointError, Description, read, restore
 from models.dense import Dense
+from models.device import find_device
 from models.preprocess import normalise, whole
 from models.probabilities import softmax
 from models.vgg import VGG
 from training.config import TrainingError, family, one_line
 from training.data import FORMATS
-from training.device import find_device
 from training.sources import DataError
 
 STEP = 1 / 8  # between the default test scales, as a share of S: for an S of 256 the paper's 224, 256 and 288
