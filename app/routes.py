@@ -37,7 +37,8 @@ LATE = "The request's time was up before its body had arrived."
 class OpenRoute(APIRoute):
     """A route that FastAPI documents and otherwise leaves alone: its function gets the request itself.
 
-    Solving dependencies, of which each request has the same, was a tenth of what an image cost outside the model.
+    Solving dependencies, of which each request has the same, was a twelfth of what an image cost outside the model
+    (benchmarks/results/request-32.md).
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -8,6 +8,7 @@ import torch
 from test_resume import digits
 
 from training.find_rate import HIGHEST, LOWEST, Ladder, Trial, climbed, main, suggested
+from training.loop import Step
 from training.team import Team
 
 ALONE = Team(0, 1, torch.device("cpu"))
@@ -48,3 +49,15 @@ def test_given_weights_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[st
     """--init is not passed over: a checkpoint that is not there is an error."""
     assert main(["--data", "digits", "--init", str(tmp_path / "none.safetensors")]) == 2
     assert "none.safetensors" in capsys.readouterr().err
+
+
+def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the device cannot hold ends the command with a line that says what may help."""
+
+    def full(self: Ladder) -> Step:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+
+    monkeypatch.setattr(Ladder, "advance", full)
+    assert main(["--data", "digits", "--width", "0.125"]) == 1
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert line == "error: cpu is out of memory; a smaller batch_size, size or width may help"

@@ -20,7 +20,7 @@ from models.device import find_device
 from models.files import replacing
 from training.config import Recipe
 from training.data import Dataset, load
-from training.device import prepare, resolved
+from training.device import prepare, resolved, within_memory
 from training.evaluate import measure, predict
 from training.figures import comparison
 from training.flags import Parser, UsageError, add_recipe, ended, given_settings, parser
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> str:
     except ValueError as error:
         raise UsageError(error) from error
     prepare(max((recipe for recipe, _ in plans.values()), key=lambda recipe: recipe.threads))
-    with display(Console(stderr=True)) as shown:
+    with within_memory(device), display(Console(stderr=True)) as shown:
         datasets = _datasets(list(plans.values()), arguments.data_root, shown)
         contestants = [
             Contestant(name, Run(datasets[_kind(recipe)], recipe, Team(0, 1, device), start))

@@ -3,12 +3,14 @@
 Knows nothing of networks or data.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
 from models.device import multiplies_bfloat16
-from training.config import Recipe
+from training.config import Recipe, TrainingError
 
 
 def resolved(recipe: Recipe, device: torch.device) -> Recipe:
@@ -22,3 +24,12 @@ def prepare(recipe: Recipe) -> None:
     """Makes torch compute as a resolved recipe says, and the same at every run."""
     torch.set_num_threads(recipe.threads)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
+@contextmanager
+def within_memory(device: torch.device) -> Iterator[None]:
+    """Raises TrainingError where what the block does is too much for the device's memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(f"{device} is out of memory; a smaller batch_size, size or width may help") from error

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from models.device import find_device
 from training.data import load
-from training.device import prepare, resolved
+from training.device import prepare, resolved, within_memory
 from training.flags import Parser, UsageError, add_recipe, ended, given_settings, parser
 from training.loop import DivergedError, Run
 from training.progress import display
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> str:
         raise UsageError(f"steps is {arguments.steps}, but must be at least {FEWEST_STEPS}")
     recipe = resolved(recipe, device)
     prepare(recipe)
-    with display(Console(stderr=True)) as shown:
+    with within_memory(device), display(Console(stderr=True)) as shown:
         dataset = load(recipe, arguments.data_root, shown.track, start.description.preprocessing if start else None)
         ladder = Ladder(dataset, recipe, Team(0, 1, device), start)
         trials = climbed(ladder, arguments.steps)

@@ -20,6 +20,7 @@ from models.registry import build
 from training.augment import Augmentation
 from training.config import Recipe, TrainingError
 from training.data import Dataset
+from training.device import within_memory
 from training.evaluate import measure, predict
 from training.optim import Ema, rate_at, set_rate, sgd
 from training.resume import StateError, StateFile, Stop, StoppedError
@@ -236,22 +237,21 @@ def train(
     where the device's memory is too small or another process of the team is lost.
     """
     try:
-        run = Run(dataset, recipe, team, start)
-        if kept:
-            kept.check_room(sum(tensor.nbytes for tensor in run.model.state_dict().values()))
-            if state := kept.read():
-                run.load_state_dict(state)
-        while run.done < run.steps:
-            watch.step(run.advance())
-            if epoch_ends := run.done % run.steps_per_epoch == 0:
-                watch.epoch(run.finish_epoch())
-            [asked] = team.total(bool(stop))
-            if kept and team.leads and (epoch_ends or asked or kept.due()):
-                kept.write(run.state_dict())
-            if stop is not None and asked and run.done < run.steps:
-                raise StoppedError(f"stopped after step {run.done} of {run.steps}", stop.signal_number or SIGTERM)
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(f"{team.device} is out of memory; a smaller batch_size, size or width may help") from error
+        with within_memory(team.device):
+            run = Run(dataset, recipe, team, start)
+            if kept:
+                kept.check_room(sum(tensor.nbytes for tensor in run.model.state_dict().values()))
+                if state := kept.read():
+                    run.load_state_dict(state)
+            while run.done < run.steps:
+                watch.step(run.advance())
+                if epoch_ends := run.done % run.steps_per_epoch == 0:
+                    watch.epoch(run.finish_epoch())
+                [asked] = team.total(bool(stop))
+                if kept and team.leads and (epoch_ends or asked or kept.due()):
+                    kept.write(run.state_dict())
+                if stop is not None and asked and run.done < run.steps:
+                    raise StoppedError(f"stopped after step {run.done} of {run.steps}", stop.signal_number or SIGTERM)
     except RuntimeError as error:
         if team.size == 1:
             raise
