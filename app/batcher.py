@@ -21,12 +21,13 @@ from models.probabilities import Score
 
 LATE = "The request's time was up before its image reached the model."
 NO_REPLICA = "No replica of the model is able to answer."
+TIMER_SECONDS = 0.001  # uvloop's timers count in these, and may be early by half of one
 SMOOTHING = 0.2  # weight of the newest batch in the running mean of seconds per image
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model says of one image, and the seconds that it took to decode, that it waited, and of its batch."""
+    """What the model says of one image, and its seconds until it was decoded, in the queue, and of its batch."""
 
     score: Score
     decode_seconds: float
@@ -194,7 +195,8 @@ class Batcher:
             self._free(entry)
             if entry.pixels is not None:
                 self._waiting.remove(entry)
-        self._metrics.dropped.labels("deadline" if time.monotonic() >= entry.deadline else "disconnected").inc()
+        late = time.monotonic() > entry.deadline - TIMER_SECONDS
+        self._metrics.dropped.labels("deadline" if late else "disconnected").inc()
 
     def _free(self, entry: Entry) -> None:
         with self._changed:

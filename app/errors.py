@@ -4,7 +4,7 @@ Owns statuses, codes and the problem document. Knows nothing of images, queues o
 """
 
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import orjson
 from starlette.responses import Response
@@ -22,6 +22,11 @@ class ServiceError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.headers = headers or {}
+
+    def bare(self) -> Self:
+        """Itself, without where it comes from: a traceback keeps an image's bytes, in a cycle with its answer."""
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
     def summary(self) -> dict[str, Any]:
         """What stands in a prediction's `error` where only some images of a request failed."""

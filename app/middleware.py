@@ -46,7 +46,7 @@ class RequestMiddleware:
                     raise Draining
                 await self.app(scope, exchange.receive, exchange.send)
             except ServiceError as error:
-                await exchange.fail(error)
+                await exchange.fail(error.bare())
             except ClientDisconnect:
                 log.debug("the client hung up", extra={FIELDS: {"id": exchange.request_id}})
             except Exception:

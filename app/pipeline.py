@@ -5,6 +5,7 @@ of HTTP.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -16,7 +17,7 @@ import torch
 
 from app.batcher import Answer, Batcher, Entry
 from app.classifier import Classifier, load
-from app.errors import DeadlineExceeded, ServiceError
+from app.errors import DeadlineExceeded, Internal, ServiceError
 from app.images import decode
 from app.metrics import Metrics
 from app.settings import Settings
@@ -24,6 +25,8 @@ from app.uploads import Upload
 from app.worker import Worker
 from models.checkpoint import Description, read
 from models.probabilities import Score, prediction_sets
+
+log = logging.getLogger("vggserve.pipeline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +112,25 @@ class Pipeline:
         """
         with self.batcher.admitted(len(uploads), deadline) as entries:
             for entry, upload in zip(entries, uploads, strict=True):
-                self._decoders.submit(self._decode, upload, entry)
+                if isinstance(upload.data, ServiceError):
+                    self.batcher.fail(entry, upload.data)
+                else:
+                    self._decoders.submit(self._decode, upload.data, entry)
             await asyncio.wait([entry.future for entry in entries], timeout=max(0.0, deadline - time.monotonic()))
             return [self._outcome(entry, coverage) for entry in entries]
 
-    def _decode(self, upload: Upload, entry: Entry) -> None:
-        """Runs on a thread of its own, and hands the pixels straight to the queue."""
+    def _decode(self, data: bytes, entry: Entry) -> None:
+        """Runs on a thread of the pool, and hands the pixels straight to the queue."""
         if entry.future.done():  # its client has gone
             return
         try:
-            if isinstance(upload.data, ServiceError):
-                raise upload.data
             with self._metrics.decode_seconds.time():
-                pixels = decode(upload.data, self.model.description.preprocessing, self._max_image_pixels)
+                pixels = decode(data, self.model.description.preprocessing, self._max_image_pixels)
         except ServiceError as error:
-            self.batcher.fail(entry, error)
+            self.batcher.fail(entry, error.bare())
+        except Exception:
+            log.exception("an image could not be decoded for an unforeseen reason")
+            self.batcher.fail(entry, Internal())
         else:
             self.batcher.submit(entry, pixels)
 

@@ -73,7 +73,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Also ends when the model could not be loaded."""
-        if self.service.health.started and not gc.isenabled():
+        if self.service.loaded and not gc.isenabled():
             gc.freeze()  # what is loaded stays: looking through all of it stopped every thread for 0.1 s
             gc.enable()
         return await super().on_tick(counter) or self.service.failure is not None

@@ -44,6 +44,11 @@ class Service:
         self._pipeline: Pipeline | None = None
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
 
+    @property
+    def loaded(self) -> bool:
+        """Whether there is a model, also while draining."""
+        return self._pipeline is not None
+
     async def start(self) -> None:
         """Loads the model and becomes ready, or keeps in `failure` why that cannot be."""
         try:

@@ -39,7 +39,12 @@ Way = Callable[[nn.Module, Tensor], Callable[[Tensor], Tensor]]
 
 def plain(layout: torch.memory_format, dtype: torch.dtype) -> Way:
     """As torch's own layers compute it."""
-    return lambda network, _: network.to(dtype).to(memory_format=layout)
+
+    def way(network: nn.Module, _: Tensor) -> Callable[[Tensor], Tensor]:
+        placed = network.to(dtype).to(memory_format=layout)
+        return lambda images: placed(images.contiguous(memory_format=layout))
+
+    return way
 
 
 def packed(dtype: torch.dtype) -> Way:

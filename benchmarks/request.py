@@ -7,6 +7,7 @@ the stages inside it; what an event loop does between them is its own row.
 
 import argparse
 import asyncio
+import gc
 import importlib
 import os
 import subprocess
@@ -71,6 +72,7 @@ async def run(checkpoint: Path, images: Path, clients: list[int], seconds: float
     for module in (HTTP, "app.pipeline"):  # what is watched must have been imported
         importlib.import_module(module)
     from app.main import create_app
+    from app.server import Server
     from app.settings import Settings
     from benchmarks.clocks import table
     from benchmarks.rounds import machine
@@ -79,11 +81,12 @@ async def run(checkpoint: Path, images: Path, clients: list[int], seconds: float
     for path, stage in {**LOOP_STAGES, **WORKER_STAGES}.items():
         watch.watch(path, stage)
     app = create_app(Settings.model_validate({"checkpoint": checkpoint}))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
+    server = Server(uvicorn.Config(app, port=0, log_config=None, access_log=False), app.state.service)
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
         await asyncio.sleep(0.01)
     await app.state.starting
+    await server.on_tick(1)
     columns = [await measured(server, images, count, seconds, watch) for count in clients]
     server.should_exit = True
     await serving
@@ -111,6 +114,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each (default: 8)")
     arguments = parser.parse_args()
     os.environ.setdefault(*WAITING)
+    gc.disable()  # as the server's own process begins
     with redirect_stderr(Path(os.devnull).open("w")):  # the log is written, so that it is timed, and not seen
         configure("text")
     clients = [int(count) for count in arguments.clients.split(",")]

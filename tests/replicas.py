@@ -60,11 +60,17 @@ def image(value: int) -> Pixels:
 class Client:
     """Asks about images and, like a route, keeps their places until all are answered."""
 
-    def __init__(self, batcher: Batcher, *values: int, deadline: float = NEVER) -> None:
+    def __init__(self, batcher: Batcher, *values: int, deadline: float = NEVER, are_decoded: bool = True) -> None:
+        self._batcher, self._values = batcher, values
         self._block = batcher.admitted(len(values), deadline)
         self.entries = self._block.__enter__()
-        for entry, value in zip(self.entries, values, strict=True):
-            batcher.submit(entry, image(value))
+        if are_decoded:
+            self.decoded()
+
+    def decoded(self) -> None:
+        """The images are ready for the queue."""
+        for entry, value in zip(self.entries, self._values, strict=True):
+            self._batcher.submit(entry, image(value))
 
     async def outcomes(self) -> list[Answer | ServiceError]:
         """Waits for every image's answer or error."""
@@ -99,9 +105,10 @@ async def running(
     capacity: int = 16,
     worker: type[Worker] = QuickWorker,
     on_change: Callable[[], None] = lambda: None,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Batcher]:
     """A batcher whose replicas work until the end of the block."""
-    batcher = Batcher(len(replicas), capacity, Metrics(), on_change)
+    batcher = Batcher(len(replicas), capacity, metrics or Metrics(), on_change)
     workers = [worker(replica, batcher) for replica in replicas]
     try:
         yield batcher

@@ -7,6 +7,7 @@ import pytest
 from replicas import NEVER, Client, FakeReplica, image, running
 
 from app.errors import DeadlineExceeded, QueueFull, UndecodableImage
+from app.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
 
@@ -95,7 +96,8 @@ async def test_retry_after_is_depth_times_seconds_per_image() -> None:
 
 async def test_every_place_comes_back() -> None:
     """A place is given back once: by a replica, by an image that cannot be decoded, or when its client goes."""
-    async with running(FakeReplica(), capacity=4) as batcher:
+    replica = FakeReplica()
+    async with running(replica, capacity=4) as batcher:
         with batcher.admitted(4, NEVER) as (computed, broken, gone, slow):
             batcher.submit(computed, image(0))
             await computed.future
@@ -107,6 +109,25 @@ async def test_every_place_comes_back() -> None:
         batcher.fail(gone, UndecodableImage("broken"))
         assert batcher.depth == 0
         assert await Client(batcher, 2).values() == [2]
+    assert replica.batches == [[0], [2]]
+
+
+async def test_what_is_given_up_is_counted_by_its_reason() -> None:
+    """An image that was not answered is counted once: as late, by whoever notices, or as that of a client that left."""
+    replica, metrics = FakeReplica(is_open=False), Metrics()
+    async with running(replica, metrics=metrics) as batcher:
+        first = Client(batcher, 0)
+        await replica.entered()
+        Client(batcher, 1, 2).hang_up()
+        past = time.monotonic() - 1
+        Client(batcher, 3, deadline=past).hang_up()
+        late = Client(batcher, 4, deadline=past)
+        replica.gate.set()
+        await late.outcomes()
+        await first.outcomes()
+    text = metrics.render().decode()
+    assert 'vgg_dropped_total{reason="disconnected"} 2.0' in text
+    assert 'vgg_dropped_total{reason="deadline"} 2.0' in text
 
 
 async def test_replicas_share_one_queue() -> None:

@@ -62,14 +62,16 @@ async def test_the_new_checkpoint_answers_after_a_reload(path: Path) -> None:
 async def test_the_model_before_is_freed_at_once(path: Path) -> None:
     """What was loaded is in no cycle, so that its memory comes back without a garbage collection."""
     async with serving(path, api_keys="secret") as client:
-        old = weakref.ref(pipeline_of(client).model.classifiers[0])
+        [classifier] = pipeline_of(client).model.classifiers
+        old: list[weakref.ref[object]] = [weakref.ref(classifier), weakref.ref(classifier._model)]
+        del classifier
         workers = pipeline_of(client)._workers
         gc.disable()
         try:
             assert (await client.post("/admin/reload", headers=KEY)).status_code == 200
             while workers:
                 await asyncio.to_thread(workers.pop().join)
-            assert old() is None
+            assert [reference() for reference in old] == [None, None]
         finally:
             gc.enable()
 

@@ -102,10 +102,12 @@ async def running(checkpoint: Path, **settings: object) -> AsyncIterator[tuple[W
     serving = asyncio.create_task(server.serve())
     await server.listening.wait()
     await app.state.starting
-    async with server.clients:
-        yield server, serving
-    server.should_exit = True
-    await serving
+    try:
+        async with server.clients:
+            yield server, serving
+    finally:
+        server.should_exit = True
+        await serving
 
 
 async def test_what_is_loaded_is_left_out_of_garbage_collection(checkpoint: Path) -> None:
@@ -113,6 +115,9 @@ async def test_what_is_loaded_is_left_out_of_garbage_collection(checkpoint: Path
     async with running(checkpoint) as (server, _):
         gc.disable()
         try:
+            loading = create_app(Settings.model_validate({"checkpoint": checkpoint}))
+            assert await Server(uvicorn.Config(loading), loading.state.service).on_tick(1) is False
+            assert not gc.isenabled()
             assert await server.on_tick(1) is False
             assert gc.isenabled()
             assert gc.get_freeze_count() > 0

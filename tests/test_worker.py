@@ -1,6 +1,7 @@
 """A replica's thread: isolation, memory, and replicas that stop answering rightly."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -87,6 +88,31 @@ async def test_a_replica_that_fails_hands_its_images_to_the_others() -> None:
         assert batcher.healthy == 1
 
 
+async def test_images_of_a_failing_replica_come_first_when_it_is_well_again() -> None:
+    """They go back in front of those that came later, but for images that nobody waits for any more."""
+    replica, hold = FakeReplica(is_open=False), threading.Event()
+    replica.canaries.extend([False, True])
+
+    def fault(values: list[int]) -> Exception | None:
+        if values == [0] or len(replica.canaries) < 2:
+            return None
+        hold.wait()
+        return RuntimeError("CUDA error: unspecified launch failure")
+
+    replica.fault = fault
+    async with running(replica) as batcher:
+        first = Client(batcher, 0)
+        await replica.entered()
+        stays, gone = Client(batcher, 1), Client(batcher, 2)
+        replica.gate.set()
+        await replica.entered()
+        later = Client(batcher, 3)
+        gone.hang_up()
+        hold.set()
+        assert await first.values() + await stays.values() + await later.values() == [0, 1, 3]
+    assert replica.batches == [[0], [1, 2], [1], [2], [1, 3]]
+
+
 async def test_an_idle_replica_is_examined() -> None:
     """A replica that has nothing to do is asked for the golden sample; if it fails it is taken out, and comes back."""
     replica = FakeReplica()
@@ -105,18 +131,21 @@ async def test_an_idle_replica_is_examined() -> None:
 
 
 async def test_a_lost_replica_leaves_nobody_waiting() -> None:
-    """When the last replica is given up, what waits is told so, and nothing more is admitted."""
+    """When the last replica is given up, what waits or is decoded is told so, and nothing more is admitted."""
     replica = FakeReplica(is_open=False)
     lost = asyncio.Event()
     async with running(replica, on_change=lambda: lost.set() if not batcher.alive else None) as batcher:
         first = Client(batcher, 0)
         await replica.entered()
         others = Client(batcher, 1, 2)
+        decoding = Client(batcher, 3, are_decoded=False)
         replica.fault = lambda _: RuntimeError("CUDA error: device lost")
         replica.canaries.extend([False] * 5)
         replica.gate.set()
         outcomes = await first.outcomes() + await others.outcomes()
         await lost.wait()
+        decoding.decoded()
+        outcomes += await decoding.outcomes()
         assert all(isinstance(outcome, NotReady) for outcome in outcomes)
         assert batcher.depth == 0
         with pytest.raises(NotReady), batcher.admitted(1, NEVER):
