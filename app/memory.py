@@ -1,13 +1,10 @@
-"""What is in memory: bytes of request bodies, of a file that will be read, and of what was freed.
+"""What is in memory: bytes of request bodies, and of what was freed.
 
-Owns the sum of all bodies, as every limit on one of them leaves open how many come together, and what the
-operating system and the C library can be asked for.
+Owns the sum of all bodies, as every limit on one of them leaves open how many come together.
 """
 
 import ctypes
-import os
 from contextlib import suppress
-from pathlib import Path
 from typing import Self
 
 from app.errors import QueueFull
@@ -46,21 +43,6 @@ class Claim:
     def __exit__(self, *_: object) -> None:
         self._memory.used_bytes -= self._bytes
         self._bytes = 0
-
-
-def read_ahead(path: Path) -> None:
-    """Has the system read a file into its cache while this process does something else; posix_fadvise(2).
-
-    A file of 0.5 GB that is not in the cache is then read while torch is imported. Does nothing where there is no
-    such file or call.
-    """
-    if hasattr(os, "posix_fadvise"):
-        with suppress(OSError):
-            file = os.open(path, os.O_RDONLY)
-            try:
-                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
-            finally:
-                os.close(file)
 
 
 def trim() -> None:

@@ -24,6 +24,7 @@ from app.settings import Settings
 from app.uploads import Upload
 from app.worker import Worker
 from models.checkpoint import Description, read
+from models.files import Contents
 from models.probabilities import Score, prediction_sets
 
 log = logging.getLogger("vggserve.pipeline")
@@ -46,12 +47,12 @@ class LoadedModel:
     classifiers: list[Classifier]
 
 
-def load_model(settings: Settings) -> LoadedModel:
-    """Everything between the file and a warmed-up model; takes seconds, so it belongs in a thread.
+def load_model(settings: Settings, contents: Callable[[], Contents]) -> LoadedModel:
+    """Everything between the checkpoint's contents and a warmed-up model; takes seconds, so it belongs in a thread.
 
     Raises CheckpointError and ValueError with one line each.
     """
-    checkpoint = read(settings.checkpoint)
+    checkpoint = read(settings.checkpoint, contents)
     devices = settings.devices or (settings.device,)
     classifiers = [load(checkpoint, device, settings.dtype, settings.max_batch, len(devices)) for device in devices]
     return LoadedModel(checkpoint.description, checkpoint.version, classifiers)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from app.errors import NotReady
 from app.health import Health, Phase
-from app.memory import BodyMemory, read_ahead, trim
+from app.memory import BodyMemory, trim
 from app.metrics import Metrics
 from app.settings import Settings
+from models.files import fetch
 
 if TYPE_CHECKING:
     from app.pipeline import LoadedModel, Pipeline
@@ -133,13 +134,14 @@ class Service:
 
 
 def _load(settings: Settings) -> "LoadedModel":
-    read_ahead(settings.checkpoint)
-    from app.pipeline import load_model
+    with ThreadPoolExecutor(1) as reader:
+        fetched = [reader.submit(fetch, settings.checkpoint)]  # while torch is imported
+        from app.pipeline import load_model
 
-    try:
-        return load_model(settings)
-    finally:
-        trim()
+        try:
+            return load_model(settings, lambda: fetched.pop().result())  # popped: freed as soon as it was read
+        finally:
+            trim()
 
 
 async def _in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

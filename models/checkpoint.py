@@ -12,7 +12,7 @@ import json
 import math
 import platform
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from models.files import replacing
+from models.files import Contents, fetch, replacing
 from models.golden import Golden
 from models.preprocess import Preprocessing
 from models.probabilities import Calibration
@@ -117,15 +117,19 @@ def write(path: Path, description: Description, model: nn.Module) -> str:
     data = safetensors.torch.save(state, {DOCUMENT_KEY: document, HASH_KEY: _hash(document, state)})
     with replacing(path) as file:
         file.write(data)
-    return _version(data)
+    return hashlib.sha256(data).hexdigest()[:VERSION_DIGITS]
 
 
-def read(path: Path) -> Checkpoint:
-    """Reads and checks a checkpoint. Raises CheckpointError for anything that is not a whole, sound one."""
+def read(path: Path, contents: Callable[[], Contents] | None = None) -> Checkpoint:
+    """Reads and checks a checkpoint. Raises CheckpointError for anything that is not a whole, sound one.
+
+    `contents` gives what the file holds, or raises OSError, where it has been fetched already.
+    """
     try:
-        data = path.read_bytes()  # read once: what is hashed is what is loaded
+        whole = contents() if contents else fetch(path)  # read once: what is hashed is what is loaded
     except OSError as error:
         raise CheckpointError(path, (error.strerror or str(error)).lower()) from error
+    data = whole.data
     try:
         state = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -139,15 +143,13 @@ def read(path: Path) -> Checkpoint:
         raise CheckpointError(
             path, f"has no {error} in its metadata; it is not a checkpoint of this project"
         ) from error
-    with ThreadPoolExecutor(1) as other:  # both hashes at once: each takes a second for 2 GB
-        version = other.submit(_version, data)
-        if _hash(document, state) != expected:
-            raise CheckpointError(path, "is damaged: its contents do not match the hash that it carries")
+    if _hash(document, state) != expected:
+        raise CheckpointError(path, "is damaged: its contents do not match the hash that it carries")
     try:
         description = _from_json(document)
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(path, f"has a description that cannot be used: {error}") from error
-    return Checkpoint(path, description, state, version.result())
+    return Checkpoint(path, description, state, whole.sha256[:VERSION_DIGITS])
 
 
 def restore(checkpoint: Checkpoint) -> nn.Module:
@@ -170,10 +172,6 @@ def restore(checkpoint: Checkpoint) -> nn.Module:
             raise CheckpointError(checkpoint.path, fault)
     model.load_state_dict(checkpoint.state, assign=True)
     return model.eval()
-
-
-def _version(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:VERSION_DIGITS]
 
 
 def _hash(document: str, state: dict[str, Tensor]) -> str:

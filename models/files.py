@@ -1,14 +1,30 @@
-"""Files that are there whole or not at all.
+"""Files that are there whole or not at all, and are read once.
 
-Knows nothing of what is in them.
+Knows nothing of what is in them. Loads no torch: a file can be read while that is imported.
 """
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All bytes of a file, and their SHA-256 in hex."""
+
+    data: bytes
+    sha256: str
+
+
+def fetch(path: Path) -> Contents:
+    """Reads a file. Raises OSError."""
+    data = path.read_bytes()
+    return Contents(data, hashlib.sha256(data).hexdigest())
 
 
 @contextmanager

@@ -1,16 +1,11 @@
-"""What the operating system and the C library are asked for."""
+"""What the C library is asked for."""
 
 import ctypes
 from pathlib import Path
 
 import pytest
 
-from app.memory import read_ahead, trim
-
-
-def test_a_file_that_is_not_there_is_left_to_its_reader(tmp_path: Path) -> None:
-    """Reading ahead says nothing of a missing file: whoever reads it then names the fault."""
-    read_ahead(tmp_path / "none")
+from app.memory import trim
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
