@@ -10,9 +10,14 @@ import resource
 import signal
 import sys
 
-# OpenMP's threads by default spin while they wait for each other, and keep spinning where another process has
-# the core of one of them: a layer then takes as long as the kernel's time slices. Read when torch is loaded.
-WAITING = ("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP's threads (libgomp's) by default spin while they wait for each other, and keep spinning where another process
+# has the core of one of them: a layer then takes as long as the kernel's time slices. Not at all, and each layer costs
+# a system call: for a single image that is a quarter. So they spin for some microseconds. Read when torch is loaded.
+WAITING = ("GOMP_SPINCOUNT", "1000")
+
+# Whoever closes an idle connection may cross with a request that is on its way, which is then lost. Balancers, which
+# can take it elsewhere, must therefore be first: of the usual ones the longest waits for 600 seconds.
+KEEP_ALIVE_SECONDS = 620
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         access_log=False,
         log_config=None,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=1,  # what is left after the drain's own timeout
     )
     service: Service = app.state.service

@@ -208,3 +208,11 @@ def test_a_bad_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """A setting out of range ends the process with status 2 and a line that names it."""
     assert main(["--port", "99999"]) == 2
     assert capsys.readouterr().err.startswith("error: port is '99999'")
+
+
+def test_idle_connections_are_left_to_the_client_to_close(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server keeps them for longer than balancers do, of which the longest waits for 600 seconds."""
+    kept: list[int] = []
+    monkeypatch.setattr(Server, "run", lambda self: kept.append(self.config.timeout_keep_alive))
+    assert main(["--checkpoint", str(checkpoint)]) == 0
+    assert kept[0] > 600
