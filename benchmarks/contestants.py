@@ -36,7 +36,7 @@ class Judge:
     def __init__(self, labels: Mapping[bytes, str]) -> None:
         self._labels = labels
         self._answers: list[tuple[bytes, bytes]] = []
-        self.sent = self.right = 0
+        self.sent = self.answered = self.right = 0
 
     async def post(self, client: Client, body: bytes) -> int:
         self.sent += 1
@@ -48,6 +48,7 @@ class Judge:
 
     def judge(self) -> None:
         """Not while the clock runs: reading JSON is work. Ours nests its answer, the peers' have the label on top."""
+        self.answered += len(self._answers)
         for body, answer in self._answers:
             document = orjson.loads(answer)
             self.right += document.get("predictions", [document])[0]["label"] == self._labels[body]
@@ -101,7 +102,10 @@ class Contestant:
         if self.server is None:
             return f"| {self.name} | could not be started: {self.fault} {'|' * (HEAD.count('|') - 2)}"
         ms = [value for turn in self.closed for value in turn.milliseconds]
-        right = f"{self.judge.right} of {self.judge.sent}"
+        judge = self.judge
+        lost = f", **{judge.sent - judge.answered} more got no answer**" if judge.answered < judge.sent else ""
+        wrong = self.precision == "float32" and judge.right < judge.answered
+        right = f"{'**wrong:** ' if wrong else ''}{judge.right} of {judge.answered}{lost}"
         cells = (
             self.name,
             self.precision,
@@ -114,6 +118,6 @@ class Contestant:
             str(len(ms)),
             f"{percentile(self.loaded, 0.99):.1f}",
             str(len(self.loaded)),
-            f"**wrong: {right}**" if self.precision == "float32" and self.judge.right < self.judge.sent else right,
+            right,
         )
         return f"| {' | '.join(cells)} |"

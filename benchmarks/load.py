@@ -2,6 +2,7 @@
 
 `python -m benchmarks.load URL IMAGES --closed 1,8,32 --open 50,100 --seconds 10`
 
+An image is a request's body; with `--form N` a request is a form of N of them, and what is counted are requests.
 In the open loop requests arrive as a Poisson process whether or not earlier ones have been answered, and
 latency counts from the moment at which a request was due, not from when it could be sent: a server that
 stalls cannot look good by keeping its callers waiting (coordinated omission).
@@ -20,6 +21,7 @@ from pathlib import Path
 from benchmarks.client import Client
 
 LOST = "lost"
+BOUNDARY = "form-of-images"
 Post = Callable[[Client, bytes], Awaitable[int]]  # sends one image and gives the answer's status
 
 
@@ -77,6 +79,20 @@ def header(objective_ms: float) -> str:
 async def post_image(client: Client, image: bytes) -> int:
     """The image is the body."""
     return (await client.request("POST", "/predict", image)).status
+
+
+async def post_form(client: Client, form: bytes) -> int:
+    """The body is what `forms` made."""
+    content_type = f"multipart/form-data; boundary={BOUNDARY}"
+    return (await client.request("POST", "/predict", form, Content_Type=content_type)).status
+
+
+def forms(images: Sequence[bytes], size: int) -> list[bytes]:
+    """As many bodies as there are images, each with the next `size` of them."""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="image"\r\n\r\n'.encode()
+    parts = [head + image + b"\r\n" for image in images] * (size // len(images) + 2)
+    end = f"--{BOUNDARY}--\r\n".encode()
+    return [b"".join((*parts[start : start + size], end)) for start in range(len(images))]
 
 
 async def ask(client: Client, image: bytes, due: float, post: Post) -> Sample:
@@ -166,6 +182,7 @@ def main() -> None:
     parser.add_argument("images", type=Path, help="folder of image files")
     parser.add_argument("--closed", help="numbers of clients, comma-separated", type=numbers, default=[])
     parser.add_argument("--open", help="arrivals a second, comma-separated", type=numbers, default=[])
+    parser.add_argument("--form", type=int, help="images of a request, as a form; by default one, as the body")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load (default: 10)")
     parser.add_argument("--objective-ms", type=float, default=100.0, help="latency objective (default: 100)")
     parser.add_argument("--plot", type=Path, help="PNG file to write")
@@ -173,13 +190,14 @@ def main() -> None:
     images, results = read_images(arguments.images), list[Result]()
     if not images:
         sys.exit(f"error: there is no file below {arguments.images}")
-    asyncio.run(closed_loop(arguments.url, images, 2, 1.0))  # warms up connections and caches on both sides
+    bodies, post = (forms(images, arguments.form), post_form) if arguments.form else (images, post_image)
+    asyncio.run(closed_loop(arguments.url, bodies, 2, 1.0, post))  # warms up connections and caches on both sides
     print(header(arguments.objective_ms))
     for clients in arguments.closed:
-        results.append(asyncio.run(closed_loop(arguments.url, images, int(clients), arguments.seconds)))
+        results.append(asyncio.run(closed_loop(arguments.url, bodies, int(clients), arguments.seconds, post)))
         print(results[-1].row(arguments.objective_ms), flush=True)
     for rate in arguments.open:
-        results.append(asyncio.run(open_loop(arguments.url, images, rate, arguments.seconds)))
+        results.append(asyncio.run(open_loop(arguments.url, bodies, rate, arguments.seconds, post)))
         print(results[-1].row(arguments.objective_ms), flush=True)
     print(
         f"\nclosed-loop best: {max((r.throughput() for r in results if r.kind == 'closed'), default=0):.1f} answers/s"

@@ -39,23 +39,23 @@ WORKER_STAGES = {"app.classifier.Classifier.predict": MODEL, "app.classifier.Cla
 LOOP, DECODE, WORKER = "event loop between stages", "decoding threads", "the model's thread outside it"
 
 
-async def ask(url: str, images: Path, clients: int, seconds: float) -> None:
+async def ask(url: str, images: Path, clients: int, form: int, seconds: float) -> None:
     """A closed loop of clients in a process of its own."""
-    options = ("--closed", str(clients), "--seconds", str(seconds))
+    options = ("--closed", str(clients), "--seconds", str(seconds), *(("--form", str(form)) if form > 1 else ()))
     command = (sys.executable, "-m", "benchmarks.load", url, str(images), *options)
     await (await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)).wait()
 
 
 async def measured(
-    server: uvicorn.Server, images: Path, clients: int, seconds: float, watch: Stopwatch
+    server: uvicorn.Server, images: Path, clients: int, form: int, seconds: float, watch: Stopwatch
 ) -> tuple[dict[str, float], int]:
-    """CPU milliseconds a request of every stage, and the number of requests."""
+    """CPU milliseconds an image of every stage, and the number of images."""
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    await ask(url, images, clients, 0.5)
+    await ask(url, images, clients, form, 0.5)
     watch.seconds.clear()
     before, requests = thread_seconds(), server.server_state.total_requests
-    await ask(url, images, clients, seconds)
-    requests = server.server_state.total_requests - requests
+    await ask(url, images, clients, form, seconds)
+    asked = form * (server.server_state.total_requests - requests)
     spent = {name: cpu - before.get(name, 0.0) for name, cpu in thread_seconds().items()}
     stages: dict[str, float] = {
         stage: watch.seconds[stage] for stage in (*LOOP_STAGES.values(), *WORKER_STAGES.values())
@@ -64,10 +64,10 @@ async def measured(
     stages[DECODE] = sum(cpu for name, cpu in spent.items() if name.startswith("decode"))
     stages[WORKER] = sum(cpu for name, cpu in spent.items() if name.startswith("model"))
     stages[WORKER] -= sum(watch.seconds[stage] for stage in WORKER_STAGES.values())
-    return {stage: 1000 * cpu / requests for stage, cpu in stages.items()}, requests
+    return {stage: 1000 * cpu / asked for stage, cpu in stages.items()}, asked
 
 
-async def run(checkpoint: Path, images: Path, clients: list[int], seconds: float) -> None:
+async def run(checkpoint: Path, images: Path, clients: list[int], form: int, seconds: float) -> None:
     """Serves, asks, prints."""
     for module in (HTTP, "app.pipeline"):  # what is watched must have been imported
         importlib.import_module(module)
@@ -87,17 +87,18 @@ async def run(checkpoint: Path, images: Path, clients: list[int], seconds: float
         await asyncio.sleep(0.01)
     await app.state.starting
     await server.on_tick(1)
-    columns = [await measured(server, images, count, seconds, watch) for count in clients]
+    columns = [await measured(server, images, count, form, seconds, watch) for count in clients]
     server.should_exit = True
     await serving
     outside = [sum(stages.values()) - stages[MODEL] for stages, _ in columns]
-    head = ("CPU ms a request (share of all but the model)", *(f"{count} clients" for count in clients))
+    head = ("CPU ms an image (share of all but the model)", *(f"{count} clients" for count in clients))
     rows = [
         (stage, *(cell(stages, stage, total) for (stages, _), total in zip(columns, outside, strict=True)))
         for stage in sorted(columns[0][0], key=lambda stage: -columns[0][0][stage])
     ]
     print(table(head, *rows, ("all but the model", *(f"{total:.3f}" for total in outside))))
-    print(f"\nn = {', '.join(str(n) for _, n in columns)} requests; {machine('torch', 'fastapi', 'uvicorn')}")
+    images_asked = ", ".join(str(n) for _, n in columns)
+    print(f"\nn = {images_asked} images, {form} a request; {machine('torch', 'fastapi', 'uvicorn')}")
 
 
 def cell(stages: dict[str, float], stage: str, outside: float) -> str:
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("images", type=Path, help="folder of image files")
     parser.add_argument("--clients", default="1,8", help="at once, comma-separated (default: 1,8)")
+    parser.add_argument("--form", type=int, default=1, help="images of a request, as a form (default: 1, as the body)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each (default: 8)")
     arguments = parser.parse_args()
     os.environ.setdefault(*WAITING)
@@ -120,7 +122,7 @@ def main() -> None:
     clients = [int(count) for count in arguments.clients.split(",")]
     import uvloop
 
-    uvloop.run(run(arguments.checkpoint, arguments.images, clients, arguments.seconds))
+    uvloop.run(run(arguments.checkpoint, arguments.images, clients, arguments.form, arguments.seconds))
 
 
 if __name__ == "__main__":
