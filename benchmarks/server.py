@@ -67,7 +67,7 @@ class ServerProcess:
                     async with Client(self.url) as client:
                         if (await client.request("GET", "/health/ready")).status == 200:
                             return
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.025)
         raise RuntimeError(self.log.read_text())
 
     async def end(self) -> None:

@@ -31,11 +31,17 @@ def available(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_ceiling_is_where_throughput_stops_growing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a fixed cost a batch the ceiling is large, without one it is a single image."""
+    """With a fixed cost a batch the ceiling is large; where larger ones are slower it is a single image."""
     shared = Machine(monkeypatch, batch=0.010, image=0.001, threads={1: 1.0})
-    assert find_ceiling(shared.predict, 256) in (128, 256)
-    alone = Machine(monkeypatch, batch=0.0, image=0.001, threads={1: 1.0})
-    assert find_ceiling(alone.predict, 256) == 1
+    assert find_ceiling(shared.predict, 256) == 256
+    crowded = Machine(monkeypatch, batch=0.0, image=0.001, threads={1: 1.0})
+    assert find_ceiling(lambda size: crowded.predict(size**2), 256) == 1
+
+
+def test_nearly_as_fast_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of sizes with the same throughput, as far as they are tried, the ceiling is the largest."""
+    machine = Machine(monkeypatch, batch=0.0, image=0.001, threads={1: 1.0})
+    assert find_ceiling(machine.predict, 256) == max(machine.tried) == 4
 
 
 def test_the_limit_itself_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
