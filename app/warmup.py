@@ -84,7 +84,7 @@ def _doubling(limit: int) -> Iterator[int]:
 
 def _seconds_with(threads: int, predict: Predict, batch: int) -> float:
     torch.set_num_threads(threads)
-    return _seconds(predict, batch, runs=2)
+    return _seconds(predict, batch, runs=3)
 
 
 def _seconds(predict: Predict, size: int, runs: int) -> float:
