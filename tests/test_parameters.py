@@ -14,7 +14,7 @@ def test_top_k_is_five_or_all() -> None:
 def test_top_k_is_within_the_classes() -> None:
     """1 to the number of classes is allowed, anything else is named with its range."""
     assert (top_k_of("1", 10), top_k_of("10", 10)) == (1, 10)
-    for text in ("0", "11", "-1", "1.5", "x", "", "nan", "inf"):
+    for text in ("0", "11", "-1", "1.5", "1e0", "٣", "x", "", "nan", "inf"):
         with pytest.raises(InvalidParameter, match=rf"top_k is '{text}', .* 1\.\.10"):
             top_k_of(text, 10)
 
