@@ -12,7 +12,7 @@ import sys
 
 # OpenMP's threads (libgomp's) by default spin while they wait for each other, and keep spinning where another process
 # has the core of one of them: a layer then takes as long as the kernel's time slices. Not at all, and each layer costs
-# a system call: for a single image that is a quarter. So they spin for some microseconds. Read when torch is loaded.
+# system calls, which a small image feels. So they spin for some microseconds. Read when torch is loaded.
 WAITING = ("GOMP_SPINCOUNT", "1000")
 
 # Whoever closes an idle connection may cross with a request that is on its way, which is then lost. Balancers, which
@@ -67,7 +67,7 @@ def allow_many_connections() -> None:
 def run() -> None:
     """Ends the process at once: threads that still load or decode must not hold up a shutdown."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server takes over; nothing was accepted yet
-    gc.disable()  # importing torch takes a seventh longer with it; the server turns it on when the model is loaded
+    gc.disable()  # importing torch takes longer with it; the server turns it on when the model is loaded
     try:
         status = main()
     except SystemExit as end:  # argparse's and uvicorn's

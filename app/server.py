@@ -74,7 +74,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Also ends when the model could not be loaded."""
         if self.service.loaded and not gc.isenabled():
-            gc.freeze()  # what is loaded stays: looking through all of it stopped every thread for 0.1 s
+            gc.freeze()  # what is loaded stays: looking through all of it stops every thread meanwhile
             gc.enable()
         return await super().on_tick(counter) or self.service.failure is not None
 

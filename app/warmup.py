@@ -16,9 +16,7 @@ Predict = Callable[[int], object]  # predicts a batch of that many images
 WARM_UP_SECONDS = 2.0  # a batch that would take longer is not tried
 SLOW_SECONDS = 0.2  # a trial that takes longer is kept short: what a first call costs more is little beside it
 PATIENCE = 2  # sizes in a row that give no more images per second, after which larger ones are not tried
-# A server hands over each batch, which a trial does not: with a ceiling of 4 a vgg16_bn at 224 x 224 answered 7 % more
-# than with 1 (two cores, n = 4), though by itself it does single images as fast.
-NEARLY = 0.95
+NEARLY = 0.95  # of the best rate: a server hands over each batch, which a trial does not, and larger ones are fewer
 THREADS_WORTHWHILE = 1.1  # more threads, which other processes may want too, this many times
 BATCH = 8  # images of the trials for the number of threads; a single one where so many are slow
 
