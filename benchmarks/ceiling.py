@@ -10,7 +10,6 @@ Clients and server share the cores, so the ratio of throughputs is bounded by wh
 ratio of CPU times tells what is left without them, where every core is busy.
 """
 
-import argparse
 import os
 import sys
 import time
@@ -22,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.__main__ import WAITING
-from benchmarks.load import read_images
-from benchmarks.rounds import Visit, awake, machine, median, ratios, rotated, run, spread, visit
+from benchmarks.load import images_below
+from benchmarks.rounds import Visit, awake, comparison, machine, median, ratios, rotated, run, spread, visit
 from benchmarks.server import serving
 
 if TYPE_CHECKING:
@@ -155,16 +154,8 @@ async def measure(checkpoint: Path, images: Sequence[bytes], rounds: int, second
 
 def main() -> None:
     """Prints the report; its progress goes to stderr."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("images", type=Path, help=f"folder of image files, of which {IMAGES} are used")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each visit (default: 10)")
-    parser.add_argument("--out", type=Path, help="Markdown file to write as well")
-    arguments = parser.parse_args()
-    images = read_images(arguments.images, IMAGES)
-    if not images:
-        sys.exit(f"error: there is no file below {arguments.images}")
+    arguments = comparison(__doc__, IMAGES, "visit", 10.0).parse_args()
+    images = images_below(arguments.images, IMAGES)
     rounds, seconds = arguments.rounds, arguments.seconds
     if rounds < 1 or seconds <= 0:
         sys.exit(f"error: rounds {rounds} and seconds {seconds:g} must be positive")

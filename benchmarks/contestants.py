@@ -11,23 +11,17 @@ from dataclasses import dataclass, field
 import orjson
 
 from benchmarks.client import Client
+from benchmarks.forms import FORM_TYPE
 from benchmarks.load import open_loop, percentile
 from benchmarks.rounds import Visit, awake, median, ratios, visit
 from benchmarks.server import ServerProcess, running
 
 LOAD = 0.7  # of a server's own throughput, for the latency that callers see where there is room left
 WARM_UP_SECONDS = 2.0
-BOUNDARY = "a-boundary-between-parts"
 HEAD = (
     "| server | precision | images/s | ours / this | ours in float32 / this | CPU ms an image "
     f"| p50 ms | p99 ms | n | p99 ms at {LOAD:.0%} load | n | right labels |"
 )
-
-
-def form(image: bytes) -> bytes:
-    """A multipart body with the image as its one file."""
-    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="image"\r\n\r\n'
-    return head.encode() + image + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 class Judge:
@@ -40,8 +34,7 @@ class Judge:
 
     async def post(self, client: Client, body: bytes) -> int:
         self.sent += 1
-        media_type = f"multipart/form-data; boundary={BOUNDARY}"
-        reply = await client.request("POST", "/predict", body, Content_Type=media_type)
+        reply = await client.request("POST", "/predict", body, Content_Type=FORM_TYPE)
         if reply.status == 200:
             self._answers.append((body, reply.body))
         return reply.status

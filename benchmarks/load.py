@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.client import Client
+from benchmarks.forms import FORM_TYPE, form
 
 LOST = "lost"
-BOUNDARY = "form-of-images"
 Post = Callable[[Client, bytes], Awaitable[int]]  # sends one image and gives the answer's status
 
 
@@ -81,18 +81,15 @@ async def post_image(client: Client, image: bytes) -> int:
     return (await client.request("POST", "/predict", image)).status
 
 
-async def post_form(client: Client, form: bytes) -> int:
+async def post_form(client: Client, body: bytes) -> int:
     """The body is what `forms` made."""
-    content_type = f"multipart/form-data; boundary={BOUNDARY}"
-    return (await client.request("POST", "/predict", form, Content_Type=content_type)).status
+    return (await client.request("POST", "/predict", body, Content_Type=FORM_TYPE)).status
 
 
 def forms(images: Sequence[bytes], size: int) -> list[bytes]:
     """As many bodies as there are images, each with the next `size` of them."""
-    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="image"\r\n\r\n'.encode()
-    parts = [head + image + b"\r\n" for image in images] * (size // len(images) + 2)
-    end = f"--{BOUNDARY}--\r\n".encode()
-    return [b"".join((*parts[start : start + size], end)) for start in range(len(images))]
+    endless = list(images) * (size // len(images) + 2)
+    return [form(endless[start : start + size]) for start in range(len(images))]
 
 
 async def ask(client: Client, image: bytes, due: float, post: Post) -> Sample:
@@ -153,6 +150,14 @@ def read_images(folder: Path, most: int = 1000) -> list[bytes]:
     return [paths[i * len(paths) // number].read_bytes() for i in range(number)]
 
 
+def images_below(folder: Path, most: int = 1000) -> list[bytes]:
+    """What `read_images` gives; ends the command where that is nothing."""
+    images = read_images(folder, most)
+    if not images:
+        sys.exit(f"error: there is no file below {folder}")
+    return images
+
+
 def plot(results: Sequence[Result], objective_ms: float, file: Path) -> None:
     """Latency against throughput, one line a kind of loop."""
     from matplotlib.figure import Figure
@@ -187,9 +192,7 @@ def main() -> None:
     parser.add_argument("--objective-ms", type=float, default=100.0, help="latency objective (default: 100)")
     parser.add_argument("--plot", type=Path, help="PNG file to write")
     arguments = parser.parse_args()
-    images, results = read_images(arguments.images), list[Result]()
-    if not images:
-        sys.exit(f"error: there is no file below {arguments.images}")
+    images, results = images_below(arguments.images), list[Result]()
     bodies, post = (forms(images, arguments.form), post_form) if arguments.form else (images, post_image)
     asyncio.run(closed_loop(arguments.url, bodies, 2, 1.0, post))  # warms up connections and caches on both sides
     print(header(arguments.objective_ms))

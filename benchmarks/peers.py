@@ -9,7 +9,6 @@ Every server gets the same requests, byte for byte: a form with one file. Every 
 against that of the trained network, computed here in float32 and unfolded.
 """
 
-import argparse
 import hashlib
 import os
 import random
@@ -22,10 +21,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from shutil import rmtree
 
-from benchmarks.contestants import HEAD, LOAD, Contestant, Judge, form
-from benchmarks.load import read_images
+from benchmarks.contestants import HEAD, LOAD, Contestant, Judge
+from benchmarks.forms import form
+from benchmarks.load import images_below
 from benchmarks.peer_servers import Network
-from benchmarks.rounds import machine, median, ratios, rotated, run, spread
+from benchmarks.rounds import comparison, machine, median, ratios, rotated, run, spread
 from models.checkpoint import read
 
 LITSERVE = "litserve==0.2.19"
@@ -79,7 +79,7 @@ async def measure(
     architecture = read(checkpoint).description.architecture
     print(f"asking the network itself for {len(images)} images", file=sys.stderr)
     network = Network(checkpoint, "cpu")
-    labels = {form(image): str(network.classify([image])[0]["label"]) for image in images}
+    labels = {form([image]): str(network.classify([image])[0]["label"]) for image in images}
     del network
     forms, rows = list(labels), contestants(checkpoint, clients, labels)
     async with AsyncExitStack() as stack:
@@ -117,17 +117,10 @@ async def measure(
 
 def main() -> None:
     """Prints the report; its progress goes to stderr."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("images", type=Path, help=f"folder of image files, of which {IMAGES} are used")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each loop (default: 5)")
+    parser = comparison(__doc__, IMAGES, "loop", 5.0)
     parser.add_argument("--clients", type=int, default=8, help="of the closed loop, and LitServe's batch (default: 8)")
-    parser.add_argument("--out", type=Path, help="Markdown file to write as well")
     a = parser.parse_args()
-    images = read_images(a.images, IMAGES)
-    if not images:
-        sys.exit(f"error: there is no file below {a.images}")
+    images = images_below(a.images, IMAGES)
     if a.rounds < 1 or a.clients < 1 or a.seconds <= 0:
         sys.exit(f"error: rounds {a.rounds}, clients {a.clients} and seconds {a.seconds:g} must be positive")
     options = f"--rounds {a.rounds} --seconds {a.seconds:g} --clients {a.clients}"

@@ -1,10 +1,11 @@
 """Interleaved rounds: what the comparisons share.
 
-Owns the order of the visits, what one visit to a server measures, ratios, and the line that names the
+Owns the flags, the order of the visits, what one visit to a server measures, ratios, and the line that names the
 machine. A slow minute of the machine then falls on all that is compared, and a ratio is taken within
 each round.
 """
 
+import argparse
 import asyncio
 import os
 import platform
@@ -88,6 +89,17 @@ def machine(*packages: str) -> str:
     limit = f", {OMP_THREADS}={os.environ[OMP_THREADS]}" if OMP_THREADS in os.environ else ""
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
     return f"{cpu or platform.machine()}, {cores} cores{limit}; Python {platform.python_version()}, {versions}"
+
+
+def comparison(description: str | None, images: int, turn: str, seconds: float) -> argparse.ArgumentParser:
+    """A parser with the flags that comparisons in rounds share; `seconds` of each `turn` by default."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("images", type=Path, help=f"folder of image files, of which {images} are used")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    parser.add_argument("--seconds", type=float, default=seconds, help=f"of each {turn} (default: {seconds:g})")
+    parser.add_argument("--out", type=Path, help="Markdown file to write as well")
+    return parser
 
 
 def run(measurement: Coroutine[Any, Any, str], out: Path | None) -> None:
