@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from app.errors import MethodNotAllowed, NotFound
-from app.middleware import RequestMiddleware
-from app.routes import guarded_routes, metrics_routes, open_routes
+from app.http.middleware import RequestMiddleware
+from app.http.routes import guarded_routes, metrics_routes, open_routes
 from app.service import Service
 from app.settings import Settings
 

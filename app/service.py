@@ -17,10 +17,10 @@ from app.health import Health, Phase
 from app.memory import BodyMemory, trim
 from app.metrics import Metrics
 from app.settings import Settings
-from models.files import fetch
+from models.files import read_file
 
 if TYPE_CHECKING:
-    from app.pipeline import LoadedModel, Pipeline
+    from app.serving.pipeline import LoadedModel, Pipeline
 
 log = logging.getLogger("vggserve.service")
 LARGEST_BODIES_AT_ONCE = 16  # or more, as most are smaller
@@ -88,7 +88,7 @@ class Service:
             yield pipeline
 
     def _swap(self, model: "LoadedModel") -> "Pipeline | None":
-        from app.pipeline import Pipeline
+        from app.serving.pipeline import Pipeline
 
         old = self._pipeline
         self._pipeline = new = Pipeline(model, self.settings, self._decoders, self.metrics, self._examine)
@@ -135,8 +135,8 @@ class Service:
 
 def _load(settings: Settings) -> "LoadedModel":
     with ThreadPoolExecutor(1) as reader:
-        fetched = [reader.submit(fetch, settings.checkpoint)]  # while torch is imported
-        from app.pipeline import load_model
+        fetched = [reader.submit(read_file, settings.checkpoint)]  # while torch is imported
+        from app.serving.pipeline import load_model
 
         try:
             return load_model(settings, lambda: fetched.pop().result())  # popped: freed as soon as it was read

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.__main__ import WAITING
+from benchmarks.lib.rounds import Visit, awake, comparison, machine, median, ratios, rotated, run, spread, visit
+from benchmarks.lib.server import serving
 from benchmarks.load import images_below
-from benchmarks.rounds import Visit, awake, comparison, machine, median, ratios, rotated, run, spread, visit
-from benchmarks.server import serving
 
 if TYPE_CHECKING:
-    from app.classifier import Classifier
+    from app.serving.classifier import Classifier
     from models.preprocess import Pixels
 
 IMAGES = 48  # at most, at even distances through the folder
@@ -48,7 +48,7 @@ def find_best(classifier: "Classifier", pixels: Sequence["Pixels"], largest: int
     """The batch, of a power of two of images, with the most images a second; torch keeps the threads for it."""
     import torch
 
-    from app.warmup import cores
+    from app.serving.autotune import cores
 
     best, fastest = 0.0, (1, filled(pixels, 1))
     for threads in sorted({1, cores()}):
@@ -77,13 +77,13 @@ async def measure(checkpoint: Path, images: Sequence[bytes], rounds: int, second
     os.environ.setdefault(*WAITING)  # before torch is loaded, as the service does
     import torch
 
-    from app.classifier import LARGEST_BATCH, load
+    from app.decoding.images import decode
     from app.errors import ServiceError
-    from app.images import decode
-    from models.checkpoint import read
+    from app.serving.classifier import LARGEST_BATCH, load
+    from models.checkpoint import read_checkpoint
     from models.device import find_device
 
-    loaded = read(checkpoint)
+    loaded = read_checkpoint(checkpoint)
     a, preprocessing = loaded.description.architecture, loaded.description.preprocessing
     classifier = load(loaded, "auto", "auto")
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from models.preprocess import Preprocessing, pixels
+from models.preprocess import Preprocessing, preprocess
 
 PREPROCESSING = Preprocessing(size=224, resize=256, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 QUALITY = 92
@@ -25,7 +25,7 @@ def timed_pixels(data: bytes, *, full: bool) -> tuple[np.ndarray[tuple[int, ...]
     with Image.open(io.BytesIO(data)) as image:
         if full:
             image.load()
-        result = pixels(image, PREPROCESSING).astype(np.int64)
+        result = preprocess(image, PREPROCESSING).astype(np.int64)
     return result, time.process_time() - started
 
 

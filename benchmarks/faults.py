@@ -18,10 +18,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from benchmarks.bombs import bombs
-from benchmarks.client import Client, Reply
+from benchmarks.lib.bombs import bombs
+from benchmarks.lib.client import Client, Reply
+from benchmarks.lib.server import ServerProcess, serving
 from benchmarks.load import LOST, percentile
-from benchmarks.server import ServerProcess, serving
 
 QUEUE = 64
 Images = Sequence[bytes]

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from app.classifier import Classifier, load
-from benchmarks.clocks import table
-from benchmarks.rounds import machine
-from models.checkpoint import read
-from models.registry import Architecture, build
+from app.serving.classifier import Classifier, load
+from benchmarks.lib.clocks import table
+from benchmarks.lib.rounds import machine
+from models.checkpoint import read_checkpoint
+from models.networks.registry import Architecture, build_network
 
 # Dense TFLOPS in bfloat16 (T4: float16), by what torch.cuda.get_device_name has in it; the first that fits counts.
 # Variants of a card differ: `--peak` takes the figure of its data sheet.
@@ -47,11 +47,11 @@ PEAKS = {
 def flops_an_image(architecture: Architecture) -> int:
     """Multiplications and additions of convolutions and linear layers, on one image, of the network as it was trained.
 
-    Folding leaves out up to 0.8 % of them, those of the head `blog`.
+    Folding leaves out up to 0.8 % of them, those of the head `linear`.
     """
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         size = architecture.input_size
-        build(architecture).eval()(torch.empty(1, architecture.in_channels, size, size))
+        build_network(architecture).eval()(torch.empty(1, architecture.in_channels, size, size))
     return int(counter.get_total_flops())
 
 
@@ -99,7 +99,7 @@ def main() -> None:
     if is_cuda and not torch.cuda.is_available():
         sys.exit("error: there is no CUDA device; --device cpu runs the same on the CPU")
     try:
-        checkpoint = read(arguments.checkpoint)
+        checkpoint = read_checkpoint(arguments.checkpoint)
         classifier = load(checkpoint, arguments.device, arguments.dtype)
     except ValueError as error:
         sys.exit(f"error: {error}")

@@ -18,8 +18,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.client import Client
-from benchmarks.forms import FORM_TYPE, form
+from benchmarks.lib.client import Client
+from benchmarks.lib.forms import FORM_TYPE, form
 
 LOST = "lost"
 Post = Callable[[Client, bytes], Awaitable[int]]  # sends one image and gives the answer's status

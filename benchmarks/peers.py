@@ -3,8 +3,8 @@
 `python -m benchmarks.peers CHECKPOINT IMAGES --out benchmarks/results/peers-32.md`
 
 Ours runs out of the box, once more as the control, and in float32, in which the peers compute:
-a plain FastAPI endpoint on the event loop, one in FastAPI's thread pool (`benchmarks/peer_servers.py`),
-and LitServe with batching (`benchmarks/peer_litserve.py`), whose environment is made at the first run.
+a plain FastAPI endpoint on the event loop, one in FastAPI's thread pool (`benchmarks/lib/peer_servers.py`),
+and LitServe with batching (`benchmarks/lib/peer_litserve.py`), whose environment is made at the first run.
 Every server gets the same requests, byte for byte: a form with one file. Every answer's label is held
 against that of the trained network, computed here in float32 and unfolded.
 """
@@ -21,12 +21,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from shutil import rmtree
 
-from benchmarks.contestants import HEAD, LOAD, Contestant, Judge
-from benchmarks.forms import form
+from benchmarks.lib.contestants import HEAD, LOAD, Contestant, Judge
+from benchmarks.lib.forms import form
+from benchmarks.lib.peer_servers import Network
+from benchmarks.lib.rounds import comparison, machine, median, ratios, rotated, run, spread
 from benchmarks.load import images_below
-from benchmarks.peer_servers import Network
-from benchmarks.rounds import comparison, machine, median, ratios, rotated, run, spread
-from models.checkpoint import read
+from models.checkpoint import read_checkpoint
 
 LITSERVE = "litserve==0.2.19"
 IMAGES = 48  # at most, at even distances through the folder
@@ -55,13 +55,13 @@ def litserve_environment() -> Path:
 def contestants(checkpoint: Path, clients: int, labels: dict[bytes, str]) -> list[Contestant]:
     """Every server, none of them started. The first three are ours."""
     ours = (sys.executable, "-m", "app", "--checkpoint", str(checkpoint), "--port", "0", "--drain-delay", "0")
-    peer = (sys.executable, "-m", "benchmarks.peer_servers")
+    peer = (sys.executable, "-m", "benchmarks.lib.peer_servers")
     python, fault = Path(sys.executable), ""
     try:
         python = litserve_environment()
     except (OSError, subprocess.CalledProcessError) as error:
         fault = str(error)
-    lit = (str(python), "-m", "benchmarks.peer_litserve", str(checkpoint), str(clients))
+    lit = (str(python), "-m", "benchmarks.lib.peer_litserve", str(checkpoint), str(clients))
     return [
         Contestant("ours", ours, Judge(labels), ours=True),
         Contestant("ours again, the control", ours, Judge(labels), ours=True),
@@ -76,7 +76,7 @@ async def measure(
     checkpoint: Path, images: Sequence[bytes], rounds: int, seconds: float, clients: int, command: str
 ) -> str:
     """The report. Raises CheckpointError, and RuntimeError if ours does not start."""
-    architecture = read(checkpoint).description.architecture
+    architecture = read_checkpoint(checkpoint).description.architecture
     print(f"asking the network itself for {len(images)} images", file=sys.stderr)
     network = Network(checkpoint, "cpu")
     labels = {form([image]): str(network.classify([image])[0]["label"]) for image in images}

@@ -21,15 +21,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.clocks import cpu_milliseconds, table, times
-from benchmarks.rounds import machine
-from models.checkpoint import Checkpoint, read, restore
-from models.fold import fold
+from benchmarks.lib.clocks import cpu_milliseconds, table, times
+from benchmarks.lib.rounds import machine
+from models.checkpoint import Checkpoint, read_checkpoint, restore_model
 from models.golden import golden_pixels
-from models.pack import pack
-from models.preprocess import normalise, pixels
+from models.inference.fuse import fuse
+from models.inference.prepack import prepack
+from models.networks.vgg import VGG
+from models.preprocess import normalise, preprocess
 from models.probabilities import softmax
-from models.vgg import VGG
 
 SERVED = "bfloat16, packed"
 CONTROL = SERVED + ", again"
@@ -49,7 +49,7 @@ def plain(layout: torch.memory_format, dtype: torch.dtype) -> Way:
 
 def packed(dtype: torch.dtype) -> Way:
     """As the server does it."""
-    return lambda network, _: pack(network.to(dtype).to(memory_format=torch.channels_last))
+    return lambda network, _: prepack(network.to(dtype).to(memory_format=torch.channels_last))
 
 
 def compiled(dtype: torch.dtype) -> Way:
@@ -107,7 +107,7 @@ def images_of(checkpoint: Checkpoint, folder: Path | None, most: int) -> tuple[T
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     chosen = files[:: max(1, len(files) // most)][:most]
     chosen = chosen[: len(chosen) // 32 * 32 or None]  # whole batches, as every size is compiled anew
-    batch = np.stack([pixels(Image.open(file), description.preprocessing).copy() for file in chosen])
+    batch = np.stack([preprocess(Image.open(file), description.preprocessing).copy() for file in chosen])
     indices = {label: index for index, label in enumerate(description.labels)}
     labels = torch.tensor([indices.get(file.parent.name, -1) for file in chosen])
     return normalise(torch.from_numpy(batch), description.preprocessing), labels
@@ -126,13 +126,13 @@ def share(hits: Tensor) -> str:
 @torch.inference_mode()
 def report(path: Path, folder: Path | None, most: int, sizes: list[int], rounds: int) -> None:
     """Prints one row a way."""
-    checkpoint = read(path)
+    checkpoint = read_checkpoint(path)
     images, labels = images_of(checkpoint, folder, most)
-    trained = in_batches(restore(checkpoint), images, torch.float32)
+    trained = in_batches(restore_model(checkpoint), images, torch.float32)
     networks, rows = {}, {}
     for name, (dtype, way) in ways().items():
         started = time.monotonic()
-        network = way(fold(restore(checkpoint)), images[:256])
+        network = way(fuse(restore_model(checkpoint)), images[:256])
         batches = [images[torch.arange(size) % len(images)].to(dtype) for size in sizes]
         for batch in batches:
             network(batch)

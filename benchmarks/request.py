@@ -19,23 +19,26 @@ import uvicorn
 
 from app.__main__ import WAITING
 from app.logs import configure
-from benchmarks.stopwatch import Stopwatch, thread_seconds
+from benchmarks.lib.stopwatch import Stopwatch, thread_seconds
 
 HTTP = "uvicorn.protocols.http.httptools_impl"
 LOOP_STAGES = {
     f"{HTTP}.HttpToolsProtocol.data_received": "HTTP in: parsing",
     f"{HTTP}.RequestResponseCycle.send": "HTTP out: head, body, socket",
-    "app.middleware.RequestMiddleware.__call__": "middleware: id, in flight",
-    "app.middleware.RequestMiddleware._account": "middleware: counts, log line",
+    "app.http.middleware.RequestMiddleware.__call__": "middleware: id, in flight",
+    "app.http.middleware.RequestMiddleware._account": "middleware: counts, log line",
     "fastapi.routing.APIRoute.matches": "framework: routing",
     "starlette.middleware.exceptions.ExceptionMiddleware.__call__": "framework and route: order of the steps",
-    "app.routes.read_uploads": "body: reading, form, JSON",
-    "app.pipeline.Pipeline.classify": "queue, on the loop's side",
-    "app.routes.prediction": "answer: fields",
-    "app.routes.dump": "answer: JSON",
+    "app.http.routes.read_uploads": "body: reading, form, JSON",
+    "app.serving.pipeline.Pipeline.classify": "queue, on the loop's side",
+    "app.http.routes.prediction": "answer: fields",
+    "app.http.routes.dump": "answer: JSON",
 }
 MODEL = "the model"
-WORKER_STAGES = {"app.classifier.Classifier.predict": MODEL, "app.classifier.Classifier.scores": "softmax, calibration"}
+WORKER_STAGES = {
+    "app.serving.classifier.Classifier.predict": MODEL,
+    "app.serving.classifier.Classifier.scores": "softmax, calibration",
+}
 LOOP, DECODE, WORKER = "event loop between stages", "decoding threads", "the model's thread outside it"
 
 
@@ -69,13 +72,13 @@ async def measured(
 
 async def run(checkpoint: Path, images: Path, clients: list[int], form: int, seconds: float) -> None:
     """Serves, asks, prints."""
-    for module in (HTTP, "app.pipeline"):  # what is watched must have been imported
+    for module in (HTTP, "app.serving.pipeline"):  # what is watched must have been imported
         importlib.import_module(module)
     from app.main import create_app
     from app.server import Server
     from app.settings import Settings
-    from benchmarks.clocks import table
-    from benchmarks.rounds import machine
+    from benchmarks.lib.clocks import table
+    from benchmarks.lib.rounds import machine
 
     watch = Stopwatch()
     for path, stage in {**LOOP_STAGES, **WORKER_STAGES}.items():

@@ -18,19 +18,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.stopwatch import found
-from models.files import fetch
+from benchmarks.lib.stopwatch import found
+from models.files import read_file
 
 YARDSTICK = "import os, pathlib, sys, torch; pathlib.Path(sys.argv[1]).read_bytes(); os._exit(0)"
 PARTS = ("interpreter", "app without torch", "torch, and the file meanwhile", "the rest's imports")
 LOADING = {  # function -> what it is called here
-    "app.pipeline.read": "the checkpoint's tensors and hash",
-    "app.classifier.restore": "building the network",
-    "app.classifier.fold": "folding",
-    "app.classifier.Classifier.__init__": "placing and packing",
-    "app.classifier._golden_deviation": "the golden sample",
-    "app.classifier.find_threads": "warm-up: threads",
-    "app.classifier.find_ceiling": "warm-up: batch ceiling",
+    "app.serving.pipeline.read": "the checkpoint's tensors and hash",
+    "app.serving.classifier.restore": "building the network",
+    "app.serving.classifier.fold": "folding",
+    "app.serving.classifier.Classifier.__init__": "placing and packing",
+    "app.serving.classifier._golden_deviation": "the golden sample",
+    "app.serving.classifier.find_threads": "warm-up: threads",
+    "app.serving.classifier.find_ceiling": "warm-up: batch ceiling",
 }
 
 
@@ -74,11 +74,11 @@ def print_parts(checkpoint: str, spawned: float) -> None:
 
     create_app(settings := Settings.model_validate({"checkpoint": checkpoint}))
     parts.end("app without torch")
-    fetched = ThreadPoolExecutor(1).submit(fetch, settings.checkpoint)
+    fetched = ThreadPoolExecutor(1).submit(read_file, settings.checkpoint)
     import torch  # noqa: F401
 
     parts.end("torch, and the file meanwhile")
-    from app.pipeline import load_model
+    from app.serving.pipeline import load_model
 
     parts.end("the rest's imports")
     for path, part in LOADING.items():
@@ -106,7 +106,7 @@ def yardstick(checkpoint: str) -> tuple[float, float]:
 
 async def server(checkpoint: str) -> tuple[float, float]:
     """Wall and CPU seconds of the server until it is ready."""
-    from benchmarks.server import serving
+    from benchmarks.lib.server import serving
 
     started = time.monotonic()
     async with serving(Path(checkpoint), "--drain-delay", "0") as process:
@@ -115,8 +115,8 @@ async def server(checkpoint: str) -> tuple[float, float]:
 
 def report(checkpoint: str, rounds: int) -> None:
     """Prints medians over the rounds."""
-    from benchmarks.clocks import table
-    from benchmarks.rounds import machine, median, spread
+    from benchmarks.lib.clocks import table
+    from benchmarks.lib.rounds import machine, median, spread
 
     found: dict[str, list[tuple[float, float]]] = {}
     for number in range(rounds + 1):

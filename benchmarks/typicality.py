@@ -14,12 +14,12 @@ from typing import TypeVar
 
 import torch
 
-from models.checkpoint import read, restore
-from training.calibrate import typicality_auroc
-from training.config import Recipe, TrainingError
-from training.data import Dataset, load
-from training.evaluate import predict
-from training.recipes import recipe_for
+from models.checkpoint import read_checkpoint, restore_model
+from training.data.dataset import Dataset, load_dataset
+from training.evaluation.calibration import typicality_auroc
+from training.evaluation.metrics import compute_logits
+from training.recipe import Recipe, TrainingError
+from training.recipes import make_recipe
 
 T = TypeVar("T")
 BATCH = 64
@@ -32,20 +32,20 @@ def untracked(items: Iterable[T], total: int, doing: str) -> Iterable[T]:  # noq
 
 def report(checkpoint: Path, data: str, root: Path) -> str:
     """One line. Raises ValueError, TrainingError or OSError."""
-    found = read(checkpoint)
-    d, network = found.description, restore(found)
+    found = read_checkpoint(checkpoint)
+    d, network = found.description, restore_model(found)
     if d.calibration is None:
         raise ValueError(f"{checkpoint} has no calibration, so there is no typicality")
     own_recipe = Recipe(**{field.name: d.recipe[field.name] for field in fields(Recipe)})
-    foreign_recipe = recipe_for(data, {"size": d.preprocessing.size, "channels": d.preprocessing.channels})
+    foreign_recipe = make_recipe(data, {"size": d.preprocessing.size, "channels": d.preprocessing.channels})
 
     def logits(dataset: Dataset) -> torch.Tensor:
-        return predict(network, dataset.splits[dataset.held_out].images, d.preprocessing, BATCH)
+        return compute_logits(network, dataset.splits[dataset.held_out].images, d.preprocessing, BATCH)
 
-    own_data = load(own_recipe, root, untracked)
+    own_data = load_dataset(own_recipe, root, untracked)
     if own_data.fingerprint != d.dataset["fingerprint"]:
         raise ValueError(f"{own_recipe.data} is not what {checkpoint} was trained and calibrated on")
-    own, foreign = logits(own_data), logits(load(foreign_recipe, root, untracked))
+    own, foreign = logits(own_data), logits(load_dataset(foreign_recipe, root, untracked))
     auroc = typicality_auroc(own, foreign, d.calibration)
     return f"AUROC {auroc:.3f}: {len(own)} held-out images of {own_recipe.data} against {len(foreign)} of {data}"
 

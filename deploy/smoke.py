@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from models.checkpoint import read
+from models.checkpoint import read_checkpoint
 from models.probabilities import softmax
 
 TIMEOUT_S = 60.0
@@ -27,7 +27,7 @@ BOUNDARY = "image-boundary"
 
 def main() -> str | None:
     """None when both answers are right; else what is wrong with one of them."""
-    description = read(Path(os.environ["VGG_CHECKPOINT"])).description
+    description = read_checkpoint(Path(os.environ["VGG_CHECKPOINT"])).description
     golden = description.golden
     probabilities = softmax(torch.tensor([golden.logits]), description.temperature)[0].tolist()
     for body, content_type in ((golden.image, "image/png"), _multipart(_noise(), golden.image)):

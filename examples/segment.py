@@ -2,7 +2,7 @@
 
 `python -m examples.segment --out FILE` draws its pictures, trains, prints loss and IoU per epoch and
 writes held-out images beside their truth and the prediction. Owns the training and what it is measured
-by; the pictures are `examples.scenes`, the network is `models.unet`.
+by; the pictures are `examples.scenes`, the network is `models.networks.unet`.
 """
 
 import argparse
@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from examples.scenes import CLASSES, SIZE, Scenes, scenes
+from models.networks.registry import Architecture, build_network
+from models.networks.unet import UNet
+from models.networks.vgg import VGG
 from models.preprocess import Preprocessing, normalise
-from models.registry import Architecture, build
-from models.unet import UNet
-from models.vgg import VGG
 
 ENCODER = Architecture("vgg11_bn", len(CLASSES), input_size=SIZE, head="pooled", width=1 / 4)
 PREPROCESSING = Preprocessing(SIZE, SIZE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -35,7 +35,7 @@ SHOWN, ACROSS, ENLARGED, GAP = 12, 2, 2, 4  # scenes in the picture, those side 
 
 def network() -> UNet:
     """A fresh U-Net for CLASSES; torch's global generator decides its weights."""
-    encoder = build(ENCODER)
+    encoder = build_network(ENCODER)
     assert isinstance(encoder, VGG)
     return UNet(encoder, len(CLASSES)).to(memory_format=torch.channels_last)
 

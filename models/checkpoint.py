@@ -24,11 +24,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from models.files import Contents, fetch, replacing
-from models.golden import Golden
+from models.files import FileContents, read_file, replace_atomically
+from models.golden import GoldenSample
+from models.networks.registry import Architecture, build_network
 from models.preprocess import Preprocessing
 from models.probabilities import Calibration
-from models.registry import Architecture, build
 
 FORMAT = 1
 DOCUMENT_KEY, HASH_KEY = "classifier", "sha256"
@@ -53,7 +53,7 @@ def _versions() -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
+class CheckpointMetadata:
     """All that a checkpoint says beside its weights.
 
     `labels` are the classes' names by index, unique. `metrics` maps the split they were measured on
@@ -65,7 +65,7 @@ class Description:
     architecture: Architecture
     labels: tuple[str, ...]
     preprocessing: Preprocessing
-    golden: Golden
+    golden: GoldenSample
     temperature: float = 1.0
     calibration: Calibration | None = None
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -102,12 +102,12 @@ class Checkpoint:
     """`state` maps tensor names to float32 weights; `version` is the file's own short hash."""
 
     path: Path
-    description: Description
+    description: CheckpointMetadata
     state: dict[str, Tensor]
     version: str
 
 
-def write(path: Path, description: Description, model: nn.Module) -> str:
+def write_checkpoint(path: Path, description: CheckpointMetadata, model: nn.Module) -> str:
     """Writes `model`'s weights and `description`, all or nothing, and returns the version.
 
     The file appears under its name only when it is complete and on the disk. Raises OSError.
@@ -115,18 +115,18 @@ def write(path: Path, description: Description, model: nn.Module) -> str:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     document = _to_json(description)
     data = safetensors.torch.save(state, {DOCUMENT_KEY: document, HASH_KEY: _hash(document, state)})
-    with replacing(path) as file:
+    with replace_atomically(path) as file:
         file.write(data)
     return hashlib.sha256(data).hexdigest()[:VERSION_DIGITS]
 
 
-def read(path: Path, contents: Callable[[], Contents] | None = None) -> Checkpoint:
+def read_checkpoint(path: Path, contents: Callable[[], FileContents] | None = None) -> Checkpoint:
     """Reads and checks a checkpoint. Raises CheckpointError for anything that is not a whole, sound one.
 
     `contents` gives what the file holds, or raises OSError, where it has been fetched already.
     """
     try:
-        whole = contents() if contents else fetch(path)  # read once: what is hashed is what is loaded
+        whole = contents() if contents else read_file(path)  # read once: what is hashed is what is loaded
     except OSError as error:
         raise CheckpointError(path, (error.strerror or str(error)).lower()) from error
     data = whole.data
@@ -152,14 +152,14 @@ def read(path: Path, contents: Callable[[], Contents] | None = None) -> Checkpoi
     return Checkpoint(path, description, state, whole.sha256[:VERSION_DIGITS])
 
 
-def restore(checkpoint: Checkpoint) -> nn.Module:
+def restore_model(checkpoint: Checkpoint) -> nn.Module:
     """The network with the checkpoint's weights, in evaluation mode, in float32 on the CPU.
 
     Raises CheckpointError if the weights do not fit the architecture.
     """
     try:
         with torch.device("meta"):  # no memory is touched or initialised for weights that are replaced
-            model = build(checkpoint.description.architecture)
+            model = build_network(checkpoint.description.architecture)
     except ValueError as error:
         raise CheckpointError(checkpoint.path, f"has an architecture that cannot be built: {error}") from error
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -183,25 +183,25 @@ def _hash(document: str, state: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _to_json(description: Description) -> str:
+def _to_json(description: CheckpointMetadata) -> str:
     document = {"format": FORMAT, **dataclasses.asdict(description)}
     document["golden"]["image"] = base64.b64encode(description.golden.image).decode()
     return json.dumps(document)
 
 
-def _from_json(text: str) -> Description:
+def _from_json(text: str) -> CheckpointMetadata:
     document = json.loads(text)
     if (found := document.pop("format")) != FORMAT:
         raise ValueError(f"format is {found}, but this version reads format {FORMAT}")
     golden = document.pop("golden")
     preprocessing = document.pop("preprocessing")
-    return Description(
+    return CheckpointMetadata(
         architecture=Architecture(**document.pop("architecture")),
         labels=tuple(document.pop("labels")),
         preprocessing=Preprocessing(
             **{**preprocessing, "mean": tuple(preprocessing["mean"]), "std": tuple(preprocessing["std"])}
         ),
-        golden=Golden(base64.b64decode(golden["image"]), tuple(golden["logits"])),
+        golden=GoldenSample(base64.b64decode(golden["image"]), tuple(golden["logits"])),
         calibration=_calibration(document.pop("calibration")),
         history=tuple(document.pop("history")),
         **document,

@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from models import checkpoint
-from models.checkpoint import Description
-from models.export import TARGETS, export
-from models.golden import record
+from models.checkpoint import CheckpointMetadata
+from models.export.targets import TARGETS, export_checkpoint
+from models.golden import record_golden_sample
+from models.networks.registry import NAMES
 from models.preprocess import INTERPOLATIONS, Preprocessing
-from models.registry import NAMES
 from models.state_dicts import load_state_dict_file
 
 PRESETS = {  # imagenet: what torchvision's weights for classification were measured with
@@ -48,7 +48,7 @@ def convert_to(args: argparse.Namespace) -> str:
     if given := [name for name in IMPORT_FLAGS if getattr(args, name) is not None]:
         flag = "--" + given[0].replace("_", "-")
         raise ValueError(f"{flag} is for weights from elsewhere; with --to, the checkpoint tells it")
-    return export(args.source, args.to, args.out)
+    return export_checkpoint(args.source, args.to, args.out)
 
 
 def convert(args: argparse.Namespace) -> str:
@@ -81,14 +81,14 @@ def convert(args: argparse.Namespace) -> str:
         channels=architecture.in_channels,
         interpolation=interpolation or "bilinear",
     )
-    description = Description(
+    description = CheckpointMetadata(
         architecture=architecture,
         labels=labels,
         preprocessing=preprocessing,
-        golden=record(model, preprocessing, synthetic_image(preprocessing.size)),
+        golden=record_golden_sample(model, preprocessing, synthetic_image(preprocessing.size)),
         recipe={"converted_from": args.source.name},
     )
-    a, version = architecture, checkpoint.write(args.out, description, model)
+    a, version = architecture, checkpoint.write_checkpoint(args.out, description, model)
     return (
         f"wrote {args.out}: version {version}, {a.name} (head {a.head}), "
         f"{a.num_classes} classes, {a.in_channels} x {a.input_size} x {a.input_size} pixels"
@@ -121,7 +121,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m models.convert",
-        description="Make a checkpoint of a state dict of torchvision's VGG or AlexNet, or of the blog's VGGNet; "
+        description="Make a checkpoint of a state dict of torchvision's VGG or AlexNet, or of the tutorial's VGGNet; "
         "or, with --to, something for another runtime of a checkpoint.",
     )
     parser.add_argument(

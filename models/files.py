@@ -14,21 +14,21 @@ from typing import IO
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class FileContents:
     """All bytes of a file, and their SHA-256 in hex."""
 
     data: bytes
     sha256: str
 
 
-def fetch(path: Path) -> Contents:
+def read_file(path: Path) -> FileContents:
     """Reads a file. Raises OSError."""
     data = path.read_bytes()
-    return Contents(data, hashlib.sha256(data).hexdigest())
+    return FileContents(data, hashlib.sha256(data).hexdigest())
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replace_atomically(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to, which takes the name `path` when the block has ended and all of it is on the disk.
 
     If the block fails, whatever had that name keeps it. Makes the folders that are missing. Raises OSError.

@@ -11,19 +11,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from models.preprocess import Pixels, Preprocessing, normalise, pixels
+from models.preprocess import Pixels, Preprocessing, normalise, preprocess
 from models.probabilities import softmax
 
 
 @dataclass(frozen=True, slots=True)
-class Golden:
+class GoldenSample:
     """`image` is a PNG file's bytes, `logits` the K float32 logits for it."""
 
     image: bytes
     logits: tuple[float, ...]
 
 
-def record(model: nn.Module, preprocessing: Preprocessing, image: Image.Image) -> Golden:
+def record_golden_sample(model: nn.Module, preprocessing: Preprocessing, image: Image.Image) -> GoldenSample:
     """Asks `model`, in evaluation mode and float32 on whatever device it is, for `image`."""
     png = io.BytesIO()
     image.save(png, "PNG")
@@ -33,16 +33,16 @@ def record(model: nn.Module, preprocessing: Preprocessing, image: Image.Image) -
     with torch.inference_mode():
         logits = model.eval()(normalise(batch, preprocessing))[0]
     model.train(was_training)
-    return Golden(png.getvalue(), tuple(logits.float().tolist()))
+    return GoldenSample(png.getvalue(), tuple(logits.float().tolist()))
 
 
 def golden_pixels(image: bytes, preprocessing: Preprocessing) -> Pixels:
     """The stored PNG as the network's (S, S, C) uint8 pixels."""
     with Image.open(io.BytesIO(image), formats=["PNG"]) as opened:
-        return pixels(opened, preprocessing).copy()
+        return preprocess(opened, preprocessing).copy()
 
 
-def deviation(golden: Golden, logits: Tensor, temperature: float = 1.0) -> float:
+def largest_probability_change(golden: GoldenSample, logits: Tensor, temperature: float = 1.0) -> float:
     """The largest difference of a probability between (K,) `logits` and the recorded ones.
 
     Infinite if any of the logits is not a number.

@@ -79,7 +79,7 @@ class Preprocessing:
             raise ValueError(f"crop is {self.crop!r} and antialias {self.antialias}, but must be 'center' and true")
 
 
-def pixels(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     """The image as the network's (size, size, channels) uint8 pixels.
 
     Same as torchvision's `Resize(resize)` and `CenterCrop(size)` on the PIL image, to the last bit, up
@@ -90,7 +90,7 @@ def pixels(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     return _array(square, preprocessing)
 
 
-def whole(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> Pixels:
+def resize_whole(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> Pixels:
     """The image as (H, W, channels) uint8 pixels, the shorter side of which is `shorter`: nothing is cropped.
 
     For networks that take images of any size. Cuts, decodes and raises as `pixels` does.

@@ -28,7 +28,7 @@ class Calibration:
     """What is known from `images` labelled images that the network was not trained on.
 
     `scores` is the table of their labels' conformal scores of that `kind` (see `ranked_scores`),
-    `energies` that of their energies (see `energy`); both ascend and come from `table`. Raises
+    `energies` that of their energies (see `energy`); both ascend and come from `quantile_table`. Raises
     ValueError, naming the field, its value and the allowed range.
     """
 
@@ -50,7 +50,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class Prediction:
     """One image's (K,) logits and probabilities, and its typicality, None without a calibration."""
 
     logits: Logits
@@ -58,11 +58,11 @@ class Score:
     typicality: float | None
 
 
-def scores(logits: Tensor, temperature: float, calibration: Calibration | None) -> list[Score]:
+def make_predictions(logits: Tensor, temperature: float, calibration: Calibration | None) -> list[Prediction]:
     """What (N, K) logits on the CPU say of each of N images: once for a batch, as small operations cost by the call."""
     typicalities = typicality(logits, calibration) if calibration else [None] * len(logits)
     probabilities = softmax(logits, temperature)
-    return list(map(Score, logits.numpy(), probabilities.numpy(), typicalities))
+    return list(map(Prediction, logits.numpy(), probabilities.numpy(), typicalities))
 
 
 def softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -119,7 +119,7 @@ def typicality(logits: Tensor, calibration: Calibration) -> list[float]:
     return [(total - bisect.bisect_left(energies, value)) / total for value in energy(logits).tolist()]
 
 
-def table(values: Iterable[float]) -> tuple[float, ...]:
+def quantile_table(values: Iterable[float]) -> tuple[float, ...]:
     """At most TABLE_SIZE of the values, ascending, which stand for all of them; all, if there are no more.
 
     The j-th of m is the one of rank ceil((n + 1) j / (m + 1)) among n. So whoever takes the m for all

@@ -1,4 +1,4 @@
-"""State dicts from elsewhere: of torchvision's VGG and AlexNet, and of the blog's VGGNet.
+"""State dicts from elsewhere: of torchvision's VGG and AlexNet, and of the tutorial's VGGNet.
 
 Owns telling them apart and moving their tensors into our modules. Never unpickles objects. Knows
 nothing of labels, preprocessing or checkpoints, which a state dict does not hold.
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.checkpoint import CheckpointError
-from models.registry import BATCH_NORM_SUFFIX, Architecture, build
-from models.vgg import STRIDE, VGG
+from models.networks.registry import BATCH_NORM_SUFFIX, Architecture, build_network
+from models.networks.vgg import STRIDE, VGG
 
 NAME_BY_CONVOLUTIONS = {5: "alexnet", 8: "vgg11", 10: "vgg13", 13: "vgg16", 16: "vgg19"}
 CHANNELS = 64  # of the first convolution, in all of them
@@ -46,10 +46,10 @@ def load_state_dict_file(
 def _convert(
     layers: Layers, architecture: str | None, in_channels: int | None, input_size: int | None
 ) -> tuple[Architecture, nn.Module]:
-    blog = any(name.startswith("conv1.") for name in layers)
-    if blog:
+    tutorial = any(name.startswith("conv1.") for name in layers)
+    if tutorial:
         layers = _one_copy(layers)
-    found = _recognise(layers, blog, input_size)
+    found = _recognise(layers, tutorial, input_size)
     for field, given, read in (
         ("architecture", architecture, found.name),
         ("in_channels", in_channels, found.in_channels),
@@ -58,9 +58,9 @@ def _convert(
         if given not in (None, read):
             raise ValueError(f"{field} is given as {given}, but the weights are for {read}")
     with torch.device("meta"):  # no memory is touched or initialised for weights that are replaced
-        model = build(found)
-    places = _places_by_order(model, layers) if blog else _places_by_name(model, layers)
-    if isinstance(model, VGG) and not blog:
+        model = build_network(found)
+    places = _places_by_order(model, layers) if tutorial else _places_by_name(model, layers)
+    if isinstance(model, VGG) and not tutorial:
         _fold_pool(layers["classifier.0"], found.input_size // STRIDE)
     for name, module in places.items():
         _fill(module, name, layers[name], found.name)
@@ -103,7 +103,7 @@ def _layers(loaded: Any) -> Layers:
 
 
 def _one_copy(layers: Layers) -> Layers:
-    """The blog's class registers each block twice, as convN and in `features`: the layers without the latter."""
+    """The tutorial's class registers each block twice, as convN and in `features`: the layers without the latter."""
     blocks = {name: tensors for name, tensors in layers.items() if re.match(r"conv\d+\.", name)}
     copies = {name: tensors for name, tensors in layers.items() if name.startswith("features.")}
     if len(blocks) != len(copies):
@@ -127,7 +127,7 @@ def _kind(name: str, tensors: dict[str, Tensor]) -> type[nn.Module]:
     raise ValueError(f"has {name} ({', '.join(tensors)}), no whole convolution, batch norm or linear layer")
 
 
-def _recognise(layers: Layers, blog: bool, input_size: int | None) -> Architecture:
+def _recognise(layers: Layers, tutorial: bool, input_size: int | None) -> Architecture:
     convolutions = [layers[name]["weight"] for name in _of_kind(layers, nn.Conv2d)]
     linears = [layers[name]["weight"] for name in _of_kind(layers, nn.Linear)]
     name = NAME_BY_CONVOLUTIONS.get(len(convolutions))
@@ -136,7 +136,7 @@ def _recognise(layers: Layers, blog: bool, input_size: int | None) -> Architectu
         raise ValueError(f"has {len(convolutions)} convolutions, but must have one of {known}")
     if not linears:
         raise ValueError("has no linear layers")
-    if blog:
+    if tutorial:
         input_size = STRIDE * math.isqrt(linears[0].shape[1] // len(convolutions[-1]))
     if input_size is None:
         raise ValueError("does not tell its input size, as torchvision's networks take any; give it (--input-size)")
@@ -145,13 +145,13 @@ def _recognise(layers: Layers, blog: bool, input_size: int | None) -> Architectu
         num_classes=len(linears[-1]),
         in_channels=convolutions[0].shape[1],
         input_size=input_size,
-        head="blog" if blog else "paper",
+        head="linear" if tutorial else "paper",
         width=len(convolutions[0]) / CHANNELS,
     )
 
 
 def _places_by_order(model: nn.Module, layers: Layers) -> dict[str, nn.Module]:
-    """For the blog's class: its state dict has the layers of each kind in the order of the computation."""
+    """For the tutorial's class: its state dict has the layers of each kind in the order of the computation."""
     places: dict[str, nn.Module] = {}
     for kind in (nn.Conv2d, nn.BatchNorm2d, nn.Linear):
         names, modules = _of_kind(layers, kind), [module for module in model.modules() if isinstance(module, kind)]
@@ -160,7 +160,9 @@ def _places_by_order(model: nn.Module, layers: Layers) -> dict[str, nn.Module]:
         places.update(zip(names, modules, strict=True))
     numbers = [int(number) for name in _of_kind(layers, nn.Linear) if (number := name.rpartition(".")[2]).isdecimal()]
     if any(after - before > 1 for before, after in pairwise(numbers)):
-        raise ValueError(f"has linear layers {numbers}, so that something stands between; the blog's class has nothing")
+        raise ValueError(
+            f"has linear layers {numbers}, so that something stands between; the tutorial's class has nothing"
+        )
     return places
 
 
@@ -176,7 +178,7 @@ def _places_by_name(model: nn.Module, layers: Layers) -> dict[str, nn.Module]:
     numbered |= {f"classifier.{i}": layer for i, layer in enumerate(classifier)}
     places = {name: layer for name, layer in numbered.items() if layer.state_dict()}
     if missing := [name for name in places if name not in layers]:
-        raise ValueError(f"has no {missing[0]}, so it is neither torchvision's network nor the blog's")
+        raise ValueError(f"has no {missing[0]}, so it is neither torchvision's network nor the tutorial's")
     if unexpected := [name for name in layers if name not in places]:
         raise ValueError(f"has {unexpected[0]}, which torchvision's network has not")
     return places

@@ -1,17 +1,8 @@
 """What starting costs: modules that are dear or dangerous to import are not imported early."""
 
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-
-
-def loaded_by(statement: str) -> set[str]:
-    """The modules that a fresh interpreter has loaded after `statement`."""
-    program = f"import sys; {statement}; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)  # noqa: S603
-    return set(done.stdout.split())
+from tests.fakes.imports import loaded_by
 
 
 def test_the_server_listens_before_torch_is_imported() -> None:

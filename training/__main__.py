@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.config import one_line
-from training.flags import Parser, UsageError, add_recipe, ended, given_settings, parser
+from training.flags import Parser, UsageError, add_recipe_flags, given_settings, make_parser, run_command
+from training.recipe import one_line_message
 
 # What concerns the run alone and not its result.
 RUN_FLAGS: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -30,7 +30,7 @@ RUN_FLAGS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains as the arguments say. 0, or with one line on stderr what `training.flags.ended` says."""
-    return ended(lambda: run(_parser().parse_args(argv)))
+    return run_command(lambda: run(_parser().parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> str:
@@ -39,44 +39,46 @@ def run(arguments: argparse.Namespace) -> str:
 
     from models import checkpoint
     from models.device import find_device
-    from training import report
-    from training.board import recording
-    from training.data import load, write_images
-    from training.device import prepare, resolved
+    from training.data.dataset import load_dataset, write_images
+    from training.device import configure_torch, resolve_precision
+    from training.distributed import join_processes
+    from training.finetune import read_recipe_and_start
     from training.loop import train
     from training.progress import display
-    from training.results import check_calibration, describe
-    from training.resume import SUFFIX, StateFile, stopping
-    from training.start import begin
-    from training.team import team
+    from training.report import report
+    from training.results import build_metadata, check_calibration
+    from training.run_state import SUFFIX, StateFile, stop_on_signals
+    from training.tensorboard import record_to_tensorboard
 
     out = arguments.out
     try:
         device = find_device(arguments.device)
-        recipe, start = begin(arguments.data, given_settings(arguments), arguments.recipe)
+        recipe, start = read_recipe_and_start(arguments.data, given_settings(arguments), arguments.recipe)
     except ValueError as error:
         raise UsageError(error) from error
-    recipe = resolved(recipe, device)
-    prepare(recipe)
+    recipe = resolve_precision(recipe, device)
+    configure_torch(recipe)
     _check_out(out)
     _check_held_out(arguments.save_held_out)
     kept = StateFile(out.with_suffix(SUFFIX), 60 * arguments.save_every)
     if kept.path.exists() and not arguments.resume:
         raise UsageError(f"{kept.path} is of an unfinished run: --resume goes on with it, or delete it")
-    with team(device) as members, display(Console(stderr=True, quiet=not members.leads)) as shown:
+    with join_processes(device) as members, display(Console(stderr=True, quiet=not members.leads)) as shown:
         with members.in_turn():
-            dataset = load(recipe, arguments.data_root, shown.track, start.description.preprocessing if start else None)
+            dataset = load_dataset(
+                recipe, arguments.data_root, shown.track, start.description.preprocessing if start else None
+            )
         shown.dataset(dataset)
         check_calibration(dataset)
         board = arguments.tensorboard if members.leads else None
-        with stopping() as stop, recording(shown, board) as watch:
+        with stop_on_signals() as stop, record_to_tensorboard(shown, board) as watch:
             trained = train(dataset, recipe, members, watch, start=start, kept=kept, stop=stop)
     if not members.leads:
         return ""
-    description, logits = describe(trained, dataset, recipe, start)
-    version = checkpoint.write(out, description, trained.model)
+    description, logits = build_metadata(trained, dataset, recipe, start)
+    version = checkpoint.write_checkpoint(out, description, trained.model)
     held_out = dataset.splits[dataset.held_out]
-    report.write(out.with_suffix(""), description, version, held_out, logits)
+    report.write_report(out.with_suffix(""), description, version, held_out, logits)
     if arguments.save_held_out:
         write_images(held_out, dataset.labels, arguments.save_held_out)
     kept.delete()
@@ -109,14 +111,14 @@ def _check_writable(folder: Path, name: str, value: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UsageError(f"{name} is {value}, but nothing can be written there: {one_line(error)}") from error
+        raise UsageError(f"{name} is {value}, but nothing can be written there: {one_line_message(error)}") from error
 
 
 def _parser() -> Parser:
-    made = parser("training", "Train a VGG or AlexNet and write a checkpoint that `python -m app` serves.")
+    made = make_parser("training", "Train a VGG or AlexNet and write a checkpoint that `python -m app` serves.")
     for flag, meaning, options in RUN_FLAGS:
         made.add_argument(flag, help=meaning, **options)
-    add_recipe(made)
+    add_recipe_flags(made)
     return made
 
 

@@ -17,17 +17,17 @@ from rich.console import Console
 
 from models.checkpoint import Checkpoint
 from models.device import find_device
-from models.files import replacing
-from training.config import Recipe
-from training.data import Dataset, load
-from training.device import prepare, resolved, within_memory
-from training.evaluate import measure, predict
-from training.figures import comparison
-from training.flags import Parser, UsageError, add_recipe, ended, given_settings, parser
+from models.files import replace_atomically
+from training.data.dataset import Dataset, load_dataset
+from training.device import configure_torch, report_out_of_memory, resolve_precision
+from training.distributed import Processes
+from training.evaluation.metrics import accuracy_metrics, compute_logits
+from training.finetune import read_recipe_and_start
+from training.flags import Parser, UsageError, add_recipe_flags, given_settings, make_parser, run_command
 from training.loop import Record, Run
 from training.progress import Display, display
-from training.start import begin
-from training.team import Team
+from training.recipe import Recipe
+from training.report.plots import comparison
 
 Plan = tuple[Recipe, Checkpoint | None]  # what a run does, and what it starts from
 Kind = tuple[int, int, int, str]
@@ -48,7 +48,7 @@ class Contestant:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compares as the arguments say; 0, or what `training.flags.ended` says, with one line on stderr."""
-    return ended(lambda: run(_parser().parse_args(argv)))
+    return run_command(lambda: run(_parser().parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> str:
@@ -58,24 +58,24 @@ def run(arguments: argparse.Namespace) -> str:
         plans = {name: _plan(name, arguments, device) for name in arguments.runs.split(",")}
     except ValueError as error:
         raise UsageError(error) from error
-    prepare(max((recipe for recipe, _ in plans.values()), key=lambda recipe: recipe.threads))
-    with within_memory(device), display(Console(stderr=True)) as shown:
+    configure_torch(max((recipe for recipe, _ in plans.values()), key=lambda recipe: recipe.threads))
+    with report_out_of_memory(device), display(Console(stderr=True)) as shown:
         datasets = _datasets(list(plans.values()), arguments.data_root, shown)
         contestants = [
-            Contestant(name, Run(datasets[_kind(recipe)], recipe, Team(0, 1, device), start))
+            Contestant(name, Run(datasets[_kind(recipe)], recipe, Processes(0, 1, device), start))
             for name, (recipe, start) in plans.items()
         ]
-        in_turns(contestants, shown)
+        train_in_turns(contestants, shown)
     tests = {c.name: _test_accuracy(c.run, datasets[_kind(c.run.recipe)]) for c in contestants}
     histories = {c.name: c.run.history for c in contestants}
     images = len(datasets[_kind(contestants[0].run.recipe)].splits["train"])
-    text = table(histories, tests, images)
+    text = comparison_table(histories, tests, images)
     logs = {c.name: {"recipe": asdict(c.run.recipe), "history": c.run.history} for c in contestants}
     _write(arguments.out, text, comparison(histories), logs)
     return text
 
 
-def in_turns(contestants: Sequence[Contestant], shown: Display) -> None:
+def train_in_turns(contestants: Sequence[Contestant], shown: Display) -> None:
     """Each next epoch is of the run that has done the smallest share of its own."""
     while True:
         contestant = min(contestants, key=lambda c: c.run.done / c.run.steps)
@@ -87,7 +87,7 @@ def in_turns(contestants: Sequence[Contestant], shown: Display) -> None:
         shown.epoch(run.finish_epoch(), contestant.name)
 
 
-def table(histories: dict[str, list[Record]], tests: dict[str, float], images: int) -> str:
+def comparison_table(histories: dict[str, list[Record]], tests: dict[str, float], images: int) -> str:
     """Markdown: a row for each run, with how long it took to the accuracy on `val` that all of them reach."""
     common = min(max(record["val_accuracy"] for record in history) for history in histories.values())
     rows = []
@@ -115,8 +115,8 @@ def _plan(name: str, arguments: argparse.Namespace, device: torch.device) -> Pla
             own = {"architecture": architecture, "epochs": int(epochs)}
         case _:
             raise ValueError(f"runs has {name!r}, but must have ARCHITECTURE, RECIPE/ARCHITECTURE or .../EPOCHS")
-    found, start = begin(arguments.data, {**given_settings(arguments), **own}, recipe)
-    return resolved(found, device), start
+    found, start = read_recipe_and_start(arguments.data, {**given_settings(arguments), **own}, recipe)
+    return resolve_precision(found, device), start
 
 
 def _kind(recipe: Recipe) -> Kind:
@@ -130,15 +130,17 @@ def _datasets(plans: Sequence[Plan], root: Path, shown: Display) -> dict[Kind, D
     shares = {name: getattr(first, name) for name in ("seed", "val_share", "calibration_share", "test_share")}
     kinds = {_kind(recipe): (recipe, start) for recipe, start in plans}
     return {
-        kind: load(replace(recipe, **shares), root, shown.track, start.description.preprocessing if start else None)
+        kind: load_dataset(
+            replace(recipe, **shares), root, shown.track, start.description.preprocessing if start else None
+        )
         for kind, (recipe, start) in kinds.items()
     }
 
 
 def _test_accuracy(run: Run, dataset: Dataset) -> float:
     split = dataset.splits[dataset.held_out].to(run.team.device)
-    logits = predict(run.ema.model, split.images, run.preprocessing, run.recipe.batch_size)
-    return measure(logits, split.labels.cpu())["accuracy"]
+    logits = compute_logits(run.ema.model, split.images, run.preprocessing, run.recipe.batch_size)
+    return accuracy_metrics(logits, split.labels.cpu())["accuracy"]
 
 
 def _write(folder: Path, text: str, plot: bytes, logs: dict[str, Any]) -> None:
@@ -147,22 +149,24 @@ def _write(folder: Path, text: str, plot: bytes, logs: dict[str, Any]) -> None:
         ("compare.png", plot),
         ("compare.json", json.dumps(logs, indent=1).encode()),
     ):
-        with replacing(folder / name) as file:
+        with replace_atomically(folder / name) as file:
             file.write(content)
 
 
 def _parser() -> Parser:
-    made = parser("training.compare", "Train several networks or recipes on the same images, in turns, and compare.")
+    made = make_parser(
+        "training.compare", "Train several networks or recipes on the same images, in turns, and compare."
+    )
     made.add_argument(
         "--runs",
         required=True,
         metavar="RUN,RUN,...",
-        help="each ARCHITECTURE, RECIPE/ARCHITECTURE or RECIPE/ARCHITECTURE/EPOCHS, as in alexnet,blog/vgg16_bn/20",
+        help="each ARCHITECTURE, RECIPE/ARCHITECTURE or RECIPE/ARCHITECTURE/EPOCHS, as in alexnet,baseline/vgg16_bn/20",
     )
     made.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="where compare.md, compare.png and compare.json go"
     )
-    add_recipe(made)
+    add_recipe_flags(made)
     return made
 
 

@@ -9,25 +9,25 @@ from dataclasses import replace
 
 import torch
 
-from models.device import multiplies_bfloat16
-from training.config import Recipe, TrainingError
+from models.device import has_fast_bfloat16
+from training.recipe import Recipe, TrainingError
 
 
-def resolved(recipe: Recipe, device: torch.device) -> Recipe:
+def resolve_precision(recipe: Recipe, device: torch.device) -> Recipe:
     """The recipe with what it leaves to the machine filled in: it then says what was really run."""
-    fast = "bfloat16" if multiplies_bfloat16(device) else "float32"
+    fast = "bfloat16" if has_fast_bfloat16(device) else "float32"
     precision = fast if recipe.precision == "auto" else recipe.precision
     return replace(recipe, precision=precision, threads=recipe.threads or torch.get_num_threads())
 
 
-def prepare(recipe: Recipe) -> None:
+def configure_torch(recipe: Recipe) -> None:
     """Makes torch compute as a resolved recipe says, and the same at every run."""
     torch.set_num_threads(recipe.threads)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 @contextmanager
-def within_memory(device: torch.device) -> Iterator[None]:
+def report_out_of_memory(device: torch.device) -> Iterator[None]:
     """Raises TrainingError where what the block does is too much for the device's memory."""
     try:
         yield

@@ -12,7 +12,7 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from training.config import TrainingError, settings
+from training.recipe import TrainingError, recipe_fields
 from training.recipes import DEFAULTS, RECIPES
 
 WRONG_ARGUMENTS, FAILED, INTERRUPTED = 2, 1, 130
@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
-def parser(program: str, description: str) -> Parser:
+def make_parser(program: str, description: str) -> Parser:
     """A parser with the flags that say what to learn from, and where."""
     made = Parser(prog=f"python -m {program}", description=description, allow_abbrev=False)
     made.add_argument("--data", required=True, help="digits, cifar10, cifar100, stl10 or folder:PATH")
@@ -47,24 +47,24 @@ def parser(program: str, description: str) -> Parser:
     return made
 
 
-def add_recipe(to: Parser) -> None:
+def add_recipe_flags(to: Parser) -> None:
     """`--recipe`, and a flag for each of a recipe's settings."""
     names = ", ".join(RECIPES)
     to.add_argument("--recipe", default="fast", metavar="NAME", help=f"{names}, or FILE.toml [%(default)s]")
     group = to.add_argument_group(
         "recipe", "Kept in the checkpoint. In brackets: what is allowed; the default, then data sets that have another."
     )
-    for setting in settings():
+    for setting in recipe_fields():
         _add_flag(group, setting)
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings of a recipe that the command line gave."""
-    names = {setting.name for setting in settings()}
+    names = {setting.name for setting in recipe_fields()}
     return {name: value for name, value in vars(arguments).items() if name in names}
 
 
-def ended(work: Callable[[], str]) -> int:
+def run_command(work: Callable[[], str]) -> int:
     """Does the work, prints the line it gives, and turns what goes wrong into one line on stderr and a status.
 
     2 for wrong arguments, 1 for what failed, 128 and the signal's number for a run that was stopped.

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.checkpoint import Checkpoint
+from models.networks.registry import build_network
 from models.preprocess import normalise
-from models.registry import build
-from training.augment import Augmentation
-from training.config import Recipe, TrainingError
-from training.data import Dataset
-from training.device import within_memory
-from training.evaluate import measure, predict
-from training.optim import Ema, rate_at, set_rate, sgd
-from training.resume import StateError, StateFile, Stop, StoppedError
-from training.start import freeze_features, take_weights
-from training.team import Team, share_statistics
+from training.data.augment import Augmentation
+from training.data.dataset import Dataset
+from training.device import report_out_of_memory
+from training.distributed import Processes, convert_sync_batchnorm
+from training.evaluation.metrics import accuracy_metrics, compute_logits
+from training.finetune import freeze_features, load_weights
+from training.optim import Ema, lr_at, set_lr, sgd
+from training.recipe import Recipe, TrainingError
+from training.run_state import StateError, StateFile, StopFlag, StoppedError
 
 Record = dict[str, float]  # what the history says of one epoch
 
@@ -54,7 +54,7 @@ class Step:
     accuracy: float
 
 
-class Watch(Protocol):
+class Callback(Protocol):
     """Sees a run go by."""
 
     def step(self, step: Step) -> None: ...
@@ -78,7 +78,7 @@ class Run:
     dropout draws from. `start` is a checkpoint whose weights to begin with. Raises TrainingError.
     """
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, team: Team, start: Checkpoint | None = None) -> None:
+    def __init__(self, dataset: Dataset, recipe: Recipe, team: Processes, start: Checkpoint | None = None) -> None:
         self.recipe, self.preprocessing, self.team = recipe, dataset.preprocessing, team
         self.fingerprint = dataset.fingerprint
         self.train, self.val = (dataset.splits[name].to(team.device) for name in ("train", "val"))
@@ -88,11 +88,11 @@ class Run:
         counts = self.train.labels.bincount(minlength=len(dataset.labels))
         self.class_weights = len(self.train) / (len(counts) * counts)  # their mean over the images is 1
         torch.manual_seed(recipe.seed_for("weights"))
-        model = build(recipe.network(len(dataset.labels)))
+        model = build_network(recipe.network(len(dataset.labels)))
         if start:
-            take_weights(model, start, dataset.labels)
+            load_weights(model, start, dataset.labels)
         if team.size > 1:
-            share_statistics(model)
+            convert_sync_batchnorm(model)
         self.model = model.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.freeze == "features":
             freeze_features(self.model)
@@ -121,7 +121,7 @@ class Run:
     def finish_epoch(self) -> Record:
         """The record of the epoch whose last step was the last one done, with what the held-out images say."""
         started, rate = time.perf_counter(), self.rate(self.done - 1)
-        metrics = measure(self.val_logits(), self.val.labels.cpu())
+        metrics = accuracy_metrics(self.val_logits(), self.val.labels.cpu())
         epoch, sums = len(self.history) + 1, self.sums
         if not math.isfinite(metrics["loss"]):
             raise DivergedError("validation", metrics["loss"], epoch, self.done, rate)
@@ -154,7 +154,7 @@ class Run:
 
     def learn(self, epoch: int, indices: Tensor) -> tuple[float, float]:
         """Learns from the images with these indices; gives the sum of their losses and how many were right."""
-        set_rate(self.optimizer, rate := self.rate(self.done))
+        set_lr(self.optimizer, rate := self.rate(self.done))
         images, labels = self.batch(epoch, indices)
         with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
             logits = self.network(normalise(images, self.preprocessing))
@@ -185,12 +185,12 @@ class Run:
         return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing, reduction="sum")
 
     def rate(self, step: int) -> float:
-        return rate_at(step, self.steps, self.recipe, [record["val_accuracy"] for record in self.history])
+        return lr_at(step, self.steps, self.recipe, [record["val_accuracy"] for record in self.history])
 
     def val_logits(self) -> Tensor:
         """What the averaged network says of the held-out images, as it will say when served."""
         images = self.team.share(self.val.images)
-        return self.team.joined(predict(self.ema.model, images, self.preprocessing, self.recipe.batch_size))
+        return self.team.joined(compute_logits(self.ema.model, images, self.preprocessing, self.recipe.batch_size))
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as tensors and primitives."""
@@ -222,12 +222,12 @@ class Run:
 def train(
     dataset: Dataset,
     recipe: Recipe,
-    team: Team,
-    watch: Watch,
+    team: Processes,
+    watch: Callback,
     *,
     start: Checkpoint | None = None,
     kept: StateFile | None = None,
-    stop: Stop | None = None,
+    stop: StopFlag | None = None,
 ) -> Trained:
     """A whole run, or what is left of the one whose state is `kept`.
 
@@ -237,7 +237,7 @@ def train(
     where the device's memory is too small or another process of the team is lost.
     """
     try:
-        with within_memory(team.device):
+        with report_out_of_memory(team.device):
             run = Run(dataset, recipe, team, start)
             if kept:
                 kept.check_room(sum(tensor.nbytes for tensor in run.model.state_dict().values()))

@@ -14,15 +14,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.checkpoint import Checkpoint, CheckpointError, Description, read, restore
-from models.dense import Dense
+from models.checkpoint import Checkpoint, CheckpointError, CheckpointMetadata, read_checkpoint, restore_model
 from models.device import find_device
-from models.preprocess import normalise, whole
+from models.networks.fully_convolutional import FullyConvolutional
+from models.networks.vgg import VGG
+from models.preprocess import normalise, resize_whole
 from models.probabilities import softmax
-from models.vgg import VGG
-from training.config import TrainingError, family, one_line
-from training.data import FORMATS
-from training.sources import DataError
+from training.data.dataset import FORMATS
+from training.data.sources import DataError
+from training.recipe import TrainingError, dataset_kind, one_line_message
 
 STEP = 1 / 8  # between the default test scales, as a share of S: for an S of 256 the paper's 224, 256 and 288
 LARGEST_SCALE = 4096
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Writes the table, each row as it is known. Raises TrainingError, OSError or ValueError, in one line."""
-    checkpoint = read(args.checkpoint)
+    checkpoint = read_checkpoint(args.checkpoint)
     description = checkpoint.description
     scales, images = _scales(args.scales, description), find(args.data, description)
     model = dense(checkpoint).to(find_device(args.device))
@@ -67,21 +67,21 @@ def evaluate(args: argparse.Namespace) -> None:
         sys.stdout.write(row(description, all_scales, mean, images.labels))
 
 
-def dense(checkpoint: Checkpoint) -> Dense:
+def dense(checkpoint: Checkpoint) -> FullyConvolutional:
     """The checkpoint's network in its fully convolutional form. Raises CheckpointError if it has none."""
-    model = restore(checkpoint)
+    model = restore_model(checkpoint)
     if not isinstance(model, VGG):
         name = checkpoint.description.architecture.name
         raise CheckpointError(checkpoint.path, f"holds {name}, but only a VGG is evaluated densely")
-    return Dense(model)
+    return FullyConvolutional(model)
 
 
-def find(data: str, description: Description) -> Labelled:
+def find(data: str, description: CheckpointMetadata) -> Labelled:
     """The images of folder:PATH, which is PATH/LABEL/..., or PATH/val/LABEL/... if there is a PATH/val.
 
     Raises DataError, also for images that the network was trained on, and ValueError for other data.
     """
-    if family(data) != "folder":
+    if dataset_kind(data) != "folder":
         raise ValueError(f"data is {data!r}, but must be folder:PATH, such as what --save-held-out wrote")
     root = Path(data.partition(":")[2])
     folder = root / "val" if (root / "val").is_dir() else root
@@ -99,7 +99,9 @@ def find(data: str, description: Description) -> Labelled:
 
 
 @torch.inference_mode()
-def posteriors(model: Dense, description: Description, paths: Sequence[Path], shorter: int) -> Tensor:
+def posteriors(
+    model: FullyConvolutional, description: CheckpointMetadata, paths: Sequence[Path], shorter: int
+) -> Tensor:
     """(N, K) probabilities of whole images, resized so that the shorter side is `shorter`. Raises DataError.
 
     Each row is the mean of the image's and its mirror image's, but for networks that were trained without.
@@ -115,7 +117,7 @@ def posteriors(model: Dense, description: Description, paths: Sequence[Path], sh
     return torch.stack(rows)
 
 
-def row(description: Description, test_scales: str, probabilities: Tensor, labels: Sequence[int]) -> str:
+def row(description: CheckpointMetadata, test_scales: str, probabilities: Tensor, labels: Sequence[int]) -> str:
     """One line of the table for (N, K) probabilities: shares whose label is not first, and not in the first five."""
     ranked = probabilities.argsort(dim=1, descending=True, stable=True)
     found = ranked == torch.tensor(labels)[:, None]  # (N, K), one True a row
@@ -124,7 +126,7 @@ def row(description: Description, test_scales: str, probabilities: Tensor, label
     return f"| {name} | {train_scale} | {test_scales} | {top_1:.1f} | {top_5:.1f} |\n"
 
 
-def _check_held_out(folder: Path, description: Description) -> None:
+def _check_held_out(folder: Path, description: CheckpointMetadata) -> None:
     name, _, path = str(description.recipe.get("data", "")).partition(":")
     seen = (Path(path), Path(path) / "train") if name == "folder" else ()
     if folder.resolve() in [where.resolve() for where in seen]:
@@ -135,15 +137,15 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _image(path: Path, shorter: int, description: Description) -> Tensor:
+def _image(path: Path, shorter: int, description: CheckpointMetadata) -> Tensor:
     try:
         with Image.open(path, formats=FORMATS) as opened:
-            return torch.from_numpy(whole(opened, shorter, description.preprocessing).copy())
+            return torch.from_numpy(resize_whole(opened, shorter, description.preprocessing).copy())
     except Exception as error:  # on broken files Pillow raises a dozen kinds, from OSError to struct.error
-        raise DataError(f"{path} cannot be read as an image ({one_line(error)})") from error
+        raise DataError(f"{path} cannot be read as an image ({one_line_message(error)})") from error
 
 
-def _scales(given: tuple[int, ...] | None, description: Description) -> tuple[int, ...]:
+def _scales(given: tuple[int, ...] | None, description: CheckpointMetadata) -> tuple[int, ...]:
     size, train_scale = description.preprocessing.size, description.preprocessing.resize
     if given is None:
         step = round(STEP * train_scale)

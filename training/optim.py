@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.config import Recipe
+from training.recipe import Recipe
 
 
 def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
@@ -31,12 +31,12 @@ def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=recipe.rate, momentum=recipe.momentum, nesterov=nesterov)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
 
 
-def rate_at(step: int, steps: int, recipe: Recipe, accuracies: Sequence[float] = ()) -> float:
+def lr_at(step: int, steps: int, recipe: Recipe, accuracies: Sequence[float] = ()) -> float:
     """The learning rate of one of `steps` steps, counted from 0.
 
     `triangular` rises linearly to `rate` over the share `warmup` and falls linearly towards zero;

@@ -11,7 +11,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-from training.data import Dataset
+from training.data.dataset import Dataset
 from training.loop import Record, Step
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from training.config import Recipe, family, one_line, settings
+from training.recipe import Recipe, dataset_kind, one_line_message, recipe_fields
 
 # What differs from the fields' own defaults. The packaged digits are small, blurred, white on black and
 # fill their frame; those that people send are none of this. Black-on-white digits with a margin of 15 %
@@ -51,16 +51,16 @@ PLAIN: dict[str, Any] = {
     "precision": "float32",
 }
 
-# `fast` is what the fields and the data set say. `blog` is the yardstick: a popular post's training, whose rate
+# `fast` is what the fields and the data set say. `baseline` is the yardstick: a popular post's training, whose rate
 # never falls; at ten times this one its head of linear layers did not learn in four epochs. `paper` is section
 # 3.1 of arXiv 1409.1556; there the scale lies in 256..512 for a crop of 224, here it starts at the crop's own
 # size; the random shift of colours is left out.
 RECIPES: dict[str, dict[str, Any]] = {
     "fast": {},
-    "blog": {
+    "baseline": {
         **PLAIN,
         "seed": 2022,
-        "head": "blog",
+        "head": "linear",
         "batch_size": 128,
         "rate": 0.001,
         "schedule": "constant",
@@ -80,21 +80,21 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def recipe_for(data: str, given: dict[str, Any], name: str = "fast", start: dict[str, Any] | None = None) -> Recipe:
+def make_recipe(data: str, given: dict[str, Any], name: str = "fast", start: dict[str, Any] | None = None) -> Recipe:
     """The recipe `name` for a data set, or that of the TOML file `name`, with what is `given` put over it.
 
     `start` is what follows from the checkpoint that the run starts from. Raises ValueError, also for a
     setting that does not exist.
     """
-    fitting = {**DEFAULTS[family(data)], **(FINE_TUNING if start else {})}
-    chosen = {**fitting, **named(name), **(start or {}), **given}
+    fitting = {**DEFAULTS[dataset_kind(data)], **(FINE_TUNING if start else {})}
+    chosen = {**fitting, **read_named_recipe(name), **(start or {}), **given}
     if chosen.get("architecture") == "alexnet" and "head" not in given:
         chosen["head"] = "paper"  # the only one that it has
     _check_names(chosen)
     return Recipe(data=data, **chosen)
 
 
-def named(name: str) -> dict[str, Any]:
+def read_named_recipe(name: str) -> dict[str, Any]:
     """The settings of one of RECIPES, or of a TOML file, in which `recipe` may name one to start from.
 
     Raises ValueError.
@@ -106,7 +106,7 @@ def named(name: str) -> dict[str, Any]:
     try:
         found = tomllib.loads(Path(name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"recipe is {name!r}, which cannot be read: {one_line(error)}") from error
+        raise ValueError(f"recipe is {name!r}, which cannot be read: {one_line_message(error)}") from error
     base = found.pop("recipe", "fast")
     if base not in RECIPES:
         raise ValueError(f"recipe in {name} is {base!r}, but must be one of {', '.join(RECIPES)}")
@@ -114,6 +114,6 @@ def named(name: str) -> dict[str, Any]:
 
 
 def _check_names(chosen: dict[str, Any]) -> None:
-    known = {setting.name for setting in settings()}
+    known = {setting.name for setting in recipe_fields()}
     if unknown := sorted(chosen.keys() - known):
         raise ValueError(f"{unknown[0]} is no setting of a recipe; there are {', '.join(sorted(known))}")

@@ -8,24 +8,24 @@ from dataclasses import asdict
 
 from torch import Tensor, nn
 
-from models.checkpoint import Checkpoint, Description
-from models.golden import record
-from training import calibrate
-from training.config import Recipe
-from training.data import Dataset, to_image
-from training.evaluate import measure, predict
+from models.checkpoint import Checkpoint, CheckpointMetadata
+from models.golden import record_golden_sample
+from training.data.dataset import Dataset, to_image
+from training.evaluation.calibration import calibrate, calibration_metrics, check_calibration_size
+from training.evaluation.metrics import accuracy_metrics, compute_logits
 from training.loop import Trained
+from training.recipe import Recipe
 
 
 def check_calibration(dataset: Dataset) -> None:
     """Raises CalibrationError for a calibration split of too few images, before anything is trained."""
     if "calibration" in dataset.splits:
-        calibrate.check_count(len(dataset.splits["calibration"]))
+        check_calibration_size(len(dataset.splits["calibration"]))
 
 
-def describe(
+def build_metadata(
     trained: Trained, dataset: Dataset, recipe: Recipe, start: Checkpoint | None = None
-) -> tuple[Description, Tensor]:
+) -> tuple[CheckpointMetadata, Tensor]:
     """All that the checkpoint says of a run, and the (N, K) logits of the held-out split that its figures tell of.
 
     Leaves the network on the CPU. Its golden sample is the first image of `val`. Raises CalibrationError.
@@ -36,19 +36,19 @@ def describe(
         if name != "train"
     }
     labels = {name: dataset.splits[name].labels for name in logits}
-    metrics = {name: {"images": len(labels[name]), **measure(logits[name], labels[name])} for name in logits}
+    metrics = {name: {"images": len(labels[name]), **accuracy_metrics(logits[name], labels[name])} for name in logits}
     temperature, calibration = 1.0, None
     if own := metrics.pop("calibration", None):
-        temperature, calibration = calibrate.calibrate(logits["calibration"], labels["calibration"], recipe.calibration)
+        temperature, calibration = calibrate(logits["calibration"], labels["calibration"], recipe.calibration)
         held_out = dataset.held_out
-        metrics[held_out] |= calibrate.measure(logits[held_out], labels[held_out], temperature, calibration)
+        metrics[held_out] |= calibration_metrics(logits[held_out], labels[held_out], temperature, calibration)
         metrics["calibration"] = {"images": own["images"]}
     trained.model.cpu()
-    return Description(
+    return CheckpointMetadata(
         architecture=recipe.network(len(dataset.labels)),
         labels=dataset.labels,
         preprocessing=dataset.preprocessing,
-        golden=record(trained.model, dataset.preprocessing, to_image(dataset.splits["val"].images[0])),
+        golden=record_golden_sample(trained.model, dataset.preprocessing, to_image(dataset.splits["val"].images[0])),
         temperature=temperature,
         calibration=calibration,
         metrics=metrics,
@@ -61,7 +61,7 @@ def describe(
 
 def _logits(model: nn.Module, images: Tensor, dataset: Dataset, recipe: Recipe) -> Tensor:
     device = next(model.parameters()).device
-    return predict(model, images.to(device), dataset.preprocessing, recipe.batch_size)
+    return compute_logits(model, images.to(device), dataset.preprocessing, recipe.batch_size)
 
 
 def _data(dataset: Dataset) -> dict[str, object]:

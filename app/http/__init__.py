@@ -1,0 +1,1 @@
+"""HTTP: routes, what requests may hold, what answers look like."""

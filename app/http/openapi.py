@@ -1,0 +1,56 @@
+"""The parts of the OpenAPI document that FastAPI cannot derive from the code.
+
+Owns parameters, request bodies and the problem responses. Knows nothing of how they are served.
+"""
+
+from typing import Any
+
+from app.errors import PROBLEM_MEDIA_TYPE
+from app.http.schemas import Problem
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_INSTANCE = {
+    "type": "object",
+    "required": ["b64"],
+    "properties": {"b64": {"type": "string", "contentEncoding": "base64"}},
+}
+_INSTANCES = {
+    "type": "object",
+    "required": ["instances"],
+    "properties": {"instances": {"type": "array", "minItems": 1, "items": _INSTANCE}},
+}
+_FORM = {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
+
+PREDICT_PARAMETERS: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "top_k",
+            "in": "query",
+            "description": "labels in `top`, up to all; by default 5, or all if fewer",
+            "schema": {"type": "integer", "minimum": 1},
+        },
+        {
+            "name": "coverage",
+            "in": "query",
+            "description": "adds a prediction set of this coverage",
+            "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        },
+    ]
+}
+IMAGES_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
+            "multipart/form-data": {"schema": _FORM},
+            "application/json": {"schema": _INSTANCES},
+        },
+    }
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses` for these error statuses."""
+    content = {PROBLEM_MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    return {status: {"description": "a problem document", "content": content} for status in statuses}

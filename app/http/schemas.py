@@ -1,0 +1,181 @@
+"""The shape of the answers: as models for the OpenAPI document, and the functions that fill them.
+
+Owns field names and their order. Answers are built as plain dictionaries and serialised without a
+validation pass; a test holds them against the models. Knows nothing of requests.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from pydantic import BaseModel, Field
+
+from app.errors import ServiceError
+
+if TYPE_CHECKING:
+    from app.serving.pipeline import Classified, LoadedModel
+    from app.settings import Settings
+
+
+class ModelId(BaseModel):
+    """Which model answered."""
+
+    name: str
+    version: str = Field(description="first 12 hex digits of the checkpoint's SHA-256")
+
+
+class Ranked(BaseModel):
+    """One of the most probable labels."""
+
+    label: str
+    index: int
+    probability: float
+
+
+class PredictionSet(BaseModel):
+    """Labels among which the right one is, for images like those of the calibration, with probability `coverage`."""
+
+    coverage: float
+    labels: list[str] = Field(description="the most probable first, at least that one")
+
+
+class ImageError(BaseModel):
+    """Why one of several images has no prediction."""
+
+    code: str
+    detail: str
+    status: int
+
+
+class Prediction(BaseModel):
+    """One image's answer; where `error` is set, everything else but `filename` is null."""
+
+    label: str | None
+    index: int | None
+    probability: float | None
+    typicality: float | None = Field(
+        ge=0, le=1, description="share of the calibration's images that fit the model as badly or worse"
+    )
+    top: list[Ranked] | None
+    probabilities: list[float] | None = Field(description="of all classes, in the order of the labels")
+    prediction_set: PredictionSet | None = Field(None, description="only where `coverage` was asked for")
+    filename: str | None = Field(None, description="only where the multipart part had one")
+    error: ImageError | None
+
+
+class Predictions(BaseModel):
+    """The answer of `POST /predict`; `predictions` is in the order of the images."""
+
+    model: ModelId
+    predictions: list[Prediction]
+
+
+class Reloaded(BaseModel):
+    """The answer of `POST /admin/reload`: the model that answers from now on, and the one before it."""
+
+    model: ModelId
+    previous: ModelId
+
+
+class CalibrationInfo(BaseModel):
+    """What prediction sets and typicality rest on."""
+
+    kind: str = Field(description="the conformal score: lac or aps")
+    images: int = Field(description="that the scores were taken from")
+    temperature: float = Field(description="that the logits are divided by")
+
+
+class ModelInfo(ModelId):
+    """The answer of `GET /model`."""
+
+    labels: list[str]
+    architecture: dict[str, Any]
+    preprocessing: dict[str, Any]
+    metrics: dict[str, dict[str, float]]
+    calibration: CalibrationInfo | None
+    temperature: float
+    device: str
+    dtype: str
+    max_batch: int = Field(description="images a batch at most, as found at warm-up")
+    limits: dict[str, float]
+    created_at: str
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+
+
+class HealthReport(BaseModel):
+    """The answer of a health check."""
+
+    status: str
+    reason: str | None = None
+
+
+def dump(document: Any) -> bytes:
+    """JSON bytes; numpy's float32 keep their short form."""
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def prediction(
+    outcome: "Classified | ServiceError",
+    labels: tuple[str, ...],
+    top_k: int,
+    coverage: float | None,
+    filename: str | None,
+) -> dict[str, Any]:
+    """The fields of one `Prediction`."""
+    fields: dict[str, Any] = dict.fromkeys(
+        ("label", "index", "probability", "typicality", "top", "probabilities", "error")
+    )
+    if filename:
+        fields["filename"] = filename
+    if isinstance(outcome, ServiceError):
+        return {**fields, "error": outcome.summary()}
+    score = outcome.answer.score
+    probabilities = score.probabilities
+    top = [
+        {"label": labels[index], "index": int(index), "probability": probabilities[index]}
+        for index in np.argsort(-probabilities, kind="stable")[:top_k]  # stable: ties by index
+    ]
+    if outcome.prediction_set is not None:
+        fields["prediction_set"] = {"coverage": coverage, "labels": [labels[i] for i in outcome.prediction_set]}
+    return {
+        **fields,
+        **top[0],
+        "typicality": score.typicality,
+        "top": top,
+        "probabilities": probabilities,
+    }
+
+
+def model_id(model: "LoadedModel") -> dict[str, str]:
+    """The fields of `ModelId`."""
+    return {"name": model.description.architecture.name, "version": model.version}
+
+
+def model_info(model: "LoadedModel", settings: "Settings") -> dict[str, Any]:
+    """The fields of `ModelInfo`."""
+    description, classifiers = model.description, model.classifiers
+    calibration, temperature = description.calibration, description.temperature
+    return {
+        **model_id(model),
+        "labels": description.labels,
+        "architecture": description.architecture,
+        "preprocessing": description.preprocessing,
+        "metrics": description.metrics,
+        "calibration": calibration
+        and {"kind": calibration.kind, "images": calibration.images, "temperature": temperature},
+        "temperature": temperature,
+        "device": ",".join(classifier.name for classifier in classifiers),
+        "dtype": str(classifiers[0].dtype).removeprefix("torch."),
+        "max_batch": max(classifier.ceiling for classifier in classifiers),
+        "limits": settings.limits(),
+        "created_at": description.created_at,
+    }

@@ -1,0 +1,1 @@
+"""The queue, the model replicas, and an image's way through them."""

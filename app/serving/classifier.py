@@ -1,0 +1,118 @@
+"""One replica: a checkpoint's network on one device in one precision, from uint8 batches to logits.
+
+Owns placement, the choice of precision, folding and warm-up. Knows nothing of queues, labels or HTTP.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from app.serving.autotune import find_max_batch_size, find_threads
+from models.checkpoint import Checkpoint, CheckpointError, CheckpointMetadata, restore_model
+from models.device import find_device, has_fast_bfloat16
+from models.golden import golden_pixels, largest_probability_change
+from models.inference.fuse import fuse
+from models.inference.prepack import can_prepack, prepack
+from models.preprocess import Pixels, normalise
+from models.probabilities import Logits, Prediction, make_predictions
+
+log = logging.getLogger("vggserve.classifier")
+
+# How far a probability of the golden sample may move. float32 on another machine sums in another order
+# and stays below 1e-5; bfloat16 keeps 8 bits of a logit, which is some tenths of a per cent.
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-2, torch.float16: 1e-2}
+LARGEST_BATCH = {"cuda": 256, "cpu": 32}
+
+
+class Classifier:
+    """N images of (S, S, C) uint8 -> (N, K) float32 logits. Called by one thread at a time."""
+
+    def __init__(
+        self, model: nn.Module, description: CheckpointMetadata, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.name = str(device)
+        self.dtype = dtype
+        self.ceiling = 1
+        self._description = description
+        self._golden = golden_pixels(description.golden.image, description.preprocessing)
+        self._device = device
+        placed = {name: _placed(tensor, device, dtype) for name, tensor in model.state_dict().items()}
+        model.load_state_dict(placed, assign=True)
+        self._model = prepack(model) if device.type == "cpu" and can_prepack(dtype) else model
+
+    def predict(self, images: Sequence[Pixels]) -> Logits:
+        """Raises what torch raises: OutOfMemoryError, or RuntimeError for a device that is gone."""
+        # A GPU reads pinned memory itself, while the CPU goes on.
+        batch = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        np.stack(images, out=batch.numpy())
+        result: Logits = self.logits(batch.to(self._device, non_blocking=True)).cpu().numpy()
+        return result
+
+    def scores(self, logits: Logits) -> list[Prediction]:
+        """(N, K) logits -> what they say of each image."""
+        return make_predictions(torch.from_numpy(logits), self._description.temperature, self._description.calibration)
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor) -> Tensor:
+        """(N, S, S, C) uint8 -> (N, K) float32 logits, both on the classifier's device."""
+        logits: Tensor = self._model(normalise(images, self._description.preprocessing).to(self.dtype))
+        return logits.float()
+
+    def golden_deviation(self) -> float:
+        """How far the golden sample's probabilities are from those of the trained network."""
+        logits = torch.from_numpy(self.predict([self._golden])[0])
+        return largest_probability_change(self._description.golden, logits, self._description.temperature)
+
+    def canary(self) -> bool:
+        """Whether the golden sample's answer is still within the tolerance."""
+        return self.golden_deviation() <= TOLERANCE[self.dtype]
+
+    def predict_golden(self, images: int) -> Logits:
+        """A batch of that many golden samples, to try what the replica can do."""
+        return self.predict([self._golden] * images)
+
+
+def load(
+    checkpoint: Checkpoint, device: str, dtype: str, max_batch: int | None = None, replicas: int = 1
+) -> Classifier:
+    """Load, fold, choose the precision, check the golden sample, warm up, as one of `replicas` on the machine.
+
+    Raises CheckpointError for weights that do not fit or an answer that is not the trained one, and
+    ValueError for a device that is not there.
+    """
+    target = find_device(device)
+    for candidate in [getattr(torch, dtype)] if dtype != "auto" else _candidates(target):
+        classifier = Classifier(fuse(restore_model(checkpoint)), checkpoint.description, target, candidate)
+        moved = _golden_deviation(classifier)
+        if moved <= TOLERANCE[candidate]:
+            if target.type == "cpu":
+                find_threads(classifier.predict_golden, replicas)
+            classifier.ceiling = find_max_batch_size(classifier.predict_golden, max_batch or LARGEST_BATCH[target.type])
+            return classifier
+        log.warning("%s on %s moves a probability of the golden sample by %.2g", candidate, target, moved)
+    fault = f"does not give its golden sample's answer on {target} in {candidate}: a probability moves by {moved:.2g}"
+    raise CheckpointError(checkpoint.path, fault)
+
+
+def _golden_deviation(classifier: Classifier) -> float:
+    """Infinite where torch lacks a kernel: on CPUs it has no response normalisation in bfloat16."""
+    try:
+        return classifier.golden_deviation()
+    except NotImplementedError:
+        return float("inf")
+
+
+def _placed(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A weight on the device in the precision, convolutions with their channels last."""
+    moved = tensor.to(device, dtype if tensor.is_floating_point() else None)
+    return moved.contiguous(memory_format=torch.channels_last) if moved.dim() == 4 else moved
+
+
+def _candidates(device: torch.device) -> list[torch.dtype]:
+    """Precisions from the fastest to the safest."""
+    if has_fast_bfloat16(device):
+        return [torch.bfloat16, torch.float32]
+    return [torch.float16, torch.float32] if device.type == "cuda" else [torch.float32]

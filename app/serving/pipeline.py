@@ -1,0 +1,150 @@
+"""One loaded model and the way of an image through it: decode, queue, model, probabilities.
+
+Owns the order of these steps, the deadline over all of them, and what a loaded model is. Knows nothing
+of HTTP.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from app.decoding.images import decode
+from app.errors import DeadlineExceeded, Internal, ServiceError
+from app.http.uploads import Upload
+from app.metrics import Metrics
+from app.serving.classifier import Classifier, load
+from app.serving.queue import Answer, Batcher, Entry
+from app.serving.worker import Worker
+from app.settings import Settings
+from models.checkpoint import CheckpointMetadata, read_checkpoint
+from models.files import FileContents
+from models.probabilities import Prediction, prediction_sets
+
+log = logging.getLogger("vggserve.pipeline")
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """One image's answer, and its prediction set if one was asked for: labels' indices by falling probability."""
+
+    answer: Answer
+    prediction_set: list[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A checkpoint's description and version with one warmed-up classifier a device."""
+
+    description: CheckpointMetadata
+    version: str
+    classifiers: list[Classifier]
+
+
+def load_model(settings: Settings, contents: Callable[[], FileContents]) -> LoadedModel:
+    """Everything between the checkpoint's contents and a warmed-up model; takes seconds, so it belongs in a thread.
+
+    Raises CheckpointError and ValueError with one line each.
+    """
+    checkpoint = read_checkpoint(settings.checkpoint, contents)
+    devices = settings.devices or (settings.device,)
+    classifiers = [load(checkpoint, device, settings.dtype, settings.max_batch, len(devices)) for device in devices]
+    return LoadedModel(checkpoint.description, checkpoint.version, classifiers)
+
+
+class Pipeline:
+    """Made on the event loop. `on_change` is called there when a replica fails or recovers."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        settings: Settings,
+        decoders: Executor,
+        metrics: Metrics,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.model = model
+        self.batcher = Batcher(len(model.classifiers), settings.queue_size, metrics, on_change)
+        self._workers = [Worker(classifier, self.batcher) for classifier in model.classifiers]
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._max_image_pixels = settings.max_image_pixels
+        self._decoders = decoders
+        self._metrics = metrics
+
+    @contextmanager
+    def in_use(self) -> Iterator[Self]:
+        """Counts the block as a user, for whom the model is kept."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield self
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def unused(self) -> None:
+        """Returns when nobody uses the model, which must have been replaced before."""
+        if self._users:
+            await self._unused.wait()
+
+    def close(self) -> None:
+        """Lets the model's threads end once the queue is empty."""
+        self.batcher.close()
+
+    def join(self) -> None:
+        """Waits for these threads."""
+        for worker in self._workers:
+            worker.join()
+
+    async def classify(
+        self, uploads: Sequence[Upload], deadline: float, coverage: float | None
+    ) -> list[Classified | ServiceError]:
+        """Each image's outcome, in order. `deadline` is in `time.monotonic` seconds. Raises QueueFull.
+
+        A `coverage` may only be asked of a model with a calibration.
+        """
+        with self.batcher.admitted(len(uploads), deadline) as entries:
+            for entry, upload in zip(entries, uploads, strict=True):
+                if isinstance(upload.data, ServiceError):
+                    self.batcher.fail(entry, upload.data)
+                else:
+                    self._decoders.submit(self._decode, upload.data, entry)
+            await asyncio.wait([entry.future for entry in entries], timeout=max(0.0, deadline - time.monotonic()))
+            return [self._outcome(entry, coverage) for entry in entries]
+
+    def _decode(self, data: bytes, entry: Entry) -> None:
+        """Runs on a thread of the pool, and hands the pixels straight to the queue."""
+        if entry.future.done():  # its client has gone
+            return
+        try:
+            with self._metrics.decode_seconds.time():
+                pixels = decode(data, self.model.description.preprocessing, self._max_image_pixels)
+        except ServiceError as error:
+            self.batcher.fail(entry, error.bare())
+        except Exception:
+            log.exception("an image could not be decoded for an unforeseen reason")
+            self.batcher.fail(entry, Internal())
+        else:
+            self.batcher.submit(entry, pixels)
+
+    def _outcome(self, entry: Entry, coverage: float | None) -> Classified | ServiceError:
+        if not entry.future.done():
+            return DeadlineExceeded("The request's time was up before its image was answered.")
+        outcome = entry.future.result()
+        if isinstance(outcome, ServiceError):
+            return outcome
+        return Classified(outcome, self._prediction_set(outcome.score, coverage))
+
+    def _prediction_set(self, score: Prediction, coverage: float | None) -> list[int] | None:
+        calibration = self.model.description.calibration
+        if calibration is None or coverage is None:
+            return None
+        return prediction_sets(torch.from_numpy(score.probabilities)[None], calibration, coverage)[0]

@@ -1,0 +1,124 @@
+"""What folding for inference changes: the logits, the number of weights, resident memory and time.
+
+`python -m benchmarks.fusing CHECKPOINT` compares, in float32 and on one thread, the network as it was trained, as
+`models/inference/fuse.py` rewrites it, and packed by `models/inference/prepack.py` as a CPU serves it. Memory is measured in a process of
+its own for each: resident once the network is loaded and has answered one image, less what importing torch took.
+"""
+
+import argparse
+import gc
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.lib.clocks import cpu_milliseconds, table, times
+from benchmarks.lib.rounds import machine
+from models.checkpoint import read_checkpoint, restore_model
+from models.golden import golden_pixels
+from models.inference.fuse import fuse
+from models.inference.prepack import prepack
+from models.preprocess import normalise
+
+STATES: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "trained": lambda network: network,
+    "folded": fuse,
+    "folded and packed": lambda network: prepack(fuse(network)),
+}
+CONTROL = "folded, again"
+
+
+def network_of(path: Path, state: str) -> nn.Module:
+    """The checkpoint's network in one of the states, its convolutions with their channels last."""
+    network = restore_model(read_checkpoint(path)).requires_grad_(requires_grad=False)
+    return STATES[state](network.to(memory_format=torch.channels_last))
+
+
+def golden_images(path: Path) -> Tensor:
+    """(1, C, S, S), normalised."""
+    description = read_checkpoint(path).description
+    pixels = golden_pixels(description.golden.image, description.preprocessing)
+    return normalise(torch.from_numpy(pixels[None]), description.preprocessing)
+
+
+def resident_megabytes() -> float:
+    """Of this process, by the kernel."""
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+
+
+def print_resident(path: Path, state: str) -> None:
+    """What the network of a state adds to this process."""
+    before, images = resident_megabytes(), golden_images(path)
+    network = network_of(path, state)
+    with torch.inference_mode():
+        network(images)
+    gc.collect()
+    print(resident_megabytes() - before)
+
+
+def resident_in_child(path: Path, state: str) -> float:
+    """The same, of a fresh process."""
+    command = (sys.executable, "-m", "benchmarks.fusing", str(path), "--resident", state)
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603
+
+
+def weights(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def largest_difference(networks: dict[str, nn.Module], state: str, images: Tensor) -> float:
+    """The largest difference of a logit from the trained network's."""
+    return float((networks[state](images) - networks["trained"](images)).abs().max())
+
+
+@torch.inference_mode()
+def report(path: Path, rounds: int, random_images: int) -> None:
+    """Prints one row a state."""
+    torch.manual_seed(0)
+    golden = golden_images(path)
+    images = torch.randn(random_images, *golden.shape[1:]).contiguous(memory_format=torch.channels_last)
+    networks = {state: network_of(path, state) for state in STATES}
+    counts = {state: weights(networks[state]) for state in ("trained", "folded")}
+    counts["folded and packed"] = counts["folded"]
+    work = {state: lambda network=network: network(golden) for state, network in networks.items()}
+    clocks = cpu_milliseconds({**work, CONTROL: work["folded"]}, rounds)
+    head = ("state", "weights", "resident MB", "CPU ms an image", "speed", "golden logits differ by", "random ones by")
+    rows = [
+        (
+            state,
+            f"{counts[state]:,}",
+            f"{resident_in_child(path, state):.0f}",
+            f"{statistics.median(clocks[state]):.2f}",
+            f"{times(clocks['trained'], clocks[state]):.2f}",
+            f"{largest_difference(networks, state, golden):.1e}",
+            f"{largest_difference(networks, state, images):.1e}",
+        )
+        for state in STATES
+    ]
+    largest = float(networks["trained"](images).abs().max())
+    print(table(head, *rows))
+    print(f"\ncontrol (folded against itself) {times(clocks['folded'], clocks[CONTROL]):.2f}, n = {rounds}", end="; ")
+    print(f"the largest of the {random_images} random images' logits is {largest:.1f}; {machine('torch')}")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--rounds", type=int, default=15, help="of the clock (default: 15)")
+    parser.add_argument("--images", type=int, default=8, help="random images (default: 8)")
+    parser.add_argument("--resident", choices=STATES, help="print what this state alone adds to this process, in MB")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.resident:
+        print_resident(arguments.checkpoint, arguments.resident)
+    else:
+        report(arguments.checkpoint, arguments.rounds, arguments.images)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Hugging Face: a folder to upload as it is, with the checkpoint itself, a model card and a config.json.
+
+Owns the folder's files. Knows nothing of what the card says, nor of how the folder is checked.
+"""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models import checkpoint
+from models.checkpoint import Checkpoint
+from models.export.model_card import CHECKPOINT_NAME, model_card
+from models.export.parity import RunExport
+from models.preprocess import Pixels, normalise
+
+
+def write_hf(found: Checkpoint, folder: Path) -> RunExport:
+    """Writes the folder, and gives a way to ask the checkpoint in it."""
+    folder.mkdir()
+    shutil.copyfile(found.path, folder / CHECKPOINT_NAME)
+    copy = checkpoint.read_checkpoint(folder / CHECKPOINT_NAME)
+    d = copy.description
+    config = {  # the Hub counts downloads by this file, and callers without our reader find the labels in it
+        "architecture": dataclasses.asdict(d.architecture),
+        "id2label": dict(enumerate(d.labels)),
+        "preprocessing": dataclasses.asdict(d.preprocessing),
+        "temperature": d.temperature,
+        "version": copy.version,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    (folder / "README.md").write_text(model_card(d, copy.version), "utf-8")
+    model = checkpoint.restore_model(copy)
+
+    def answer(batch: Pixels) -> dict[str, Any]:
+        logits = model(normalise(torch.from_numpy(batch), d.preprocessing))
+        return {"logits": logits.numpy()}
+
+    return answer

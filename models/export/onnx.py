@@ -1,0 +1,84 @@
+"""ONNX: one file that maps pixels to logits and calibrated probabilities.
+
+The input is what an image decoder gives, uint8 (N, S, S, C), and the normalisation is part of the
+graph, as a wrong one is the commonest fault of exported classifiers and goes unnoticed; it is also a
+quarter of the bytes of floats. Owns the graph's names and metadata. Knows nothing of how it is checked.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.checkpoint import Checkpoint, restore_model
+from models.export.parity import RunExport
+from models.inference.fuse import fuse
+from models.preprocess import Pixels, normalise
+
+INPUT, OUTPUTS = "pixels", ("logits", "probabilities")
+MAX_BYTES = 3 * 2**29  # of weights: a file of protobuf ends at 2 GiB, and torch would split it from here on
+
+
+class Graph(nn.Module):
+    """(N, S, S, C) uint8 pixels -> (N, K) logits and (N, K) probabilities."""
+
+    def __init__(self, found: Checkpoint) -> None:
+        super().__init__()
+        self.network = fuse(restore_model(found))
+        self.description = found.description
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        # contiguous: torch pools a channels-last map through strides, which ONNX can only imitate
+        logits = self.network(normalise(pixels, self.description.preprocessing).contiguous())
+        return logits, (logits / self.description.temperature).softmax(dim=1)
+
+
+def write_onnx(found: Checkpoint, path: Path) -> RunExport:
+    """Writes the folded network to one file, and gives a way to ask it in ONNX Runtime on the CPU.
+
+    Raises ValueError for weights of more than MAX_BYTES.
+    """
+    import onnx_ir.passes.common
+    import onnxruntime  # type: ignore[import-untyped]
+
+    graph = Graph(found).eval()
+    size = sum(tensor.nbytes for tensor in graph.state_dict().values())
+    if size > MAX_BYTES:
+        raise ValueError(
+            f"{found.path}: has weights of {size / 2**30:.2f} GiB, but an ONNX file holds {MAX_BYTES / 2**30:.2f}"
+        )
+    p = found.description.preprocessing
+    program = torch.onnx.export(
+        graph,
+        (torch.zeros(2, p.size, p.size, p.channels, dtype=torch.uint8),),
+        input_names=[INPUT],
+        output_names=OUTPUTS,
+        dynamic_shapes=({0: torch.export.Dim("N")},),
+        verbose=False,
+    )
+    assert program is not None
+    onnx_ir.passes.common.ClearMetadataAndDocStringPass()(program.model)  # stack traces with this machine's paths
+    program.model.metadata_props.update(_metadata(found))
+    program.save(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def answer(batch: Pixels) -> dict[str, Any]:
+        return dict(zip(OUTPUTS, session.run(OUTPUTS, {INPUT: batch}), strict=True))
+
+    return answer
+
+
+def _metadata(found: Checkpoint) -> dict[str, str]:
+    """What a caller needs beside the graph, each value as JSON."""
+    d = found.description
+    values = {
+        "labels": d.labels,
+        "preprocessing": dataclasses.asdict(d.preprocessing),
+        "temperature": d.temperature,
+        "architecture": dataclasses.asdict(d.architecture),
+        "version": found.version,
+    }
+    return {name: json.dumps(value) for name, value in values.items()}

@@ -1,0 +1,61 @@
+"""Whether another runtime answers as our network does, on the same images.
+
+Owns the images, the bound and the comparison. Knows nothing of the runtimes.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.checkpoint import Checkpoint, CheckpointMetadata, restore_model
+from models.golden import golden_pixels, largest_probability_change
+from models.preprocess import Pixels, normalise
+from models.probabilities import softmax
+
+RunExport = Callable[[Pixels], dict[str, NDArray[np.float32]]]
+"""(N, S, S, C) uint8 pixels -> (N, K) `logits`, and `probabilities` where the runtime gives them."""
+
+# How far logits may be from ours, as a share of the largest one. Both are float32, summed in different
+# orders: over all architectures and targets that was 2.5e-6 at most.
+LOGITS_BOUND = 1e-4
+PROBABILITIES_BOUND = 1e-3  # as the service allows for float32; a small temperature enlarges what logits differ by
+RANDOM_IMAGES, BLOCKS = 3, 8
+
+
+@torch.inference_mode()
+def find_differences(found: Checkpoint, answer: RunExport) -> list[str]:
+    """Asks our network and `answer` for `images`; the largest difference of each output, in words.
+
+    Raises ValueError if one is above its bound or not a number, or if our network does not even give
+    the logits that the checkpoint recorded for its golden sample.
+    """
+    description, result = found.description, []
+    batch = sample_images(description)
+    logits: Tensor = restore_model(found)(normalise(torch.from_numpy(batch), description.preprocessing))
+    moved = largest_probability_change(description.golden, logits[0], description.temperature)
+    if not moved <= PROBABILITIES_BOUND:
+        raise ValueError(f"{found.path}: gives probabilities that are {moved:.1e} off on its own golden sample")
+    ours = {
+        "logits": (logits, LOGITS_BOUND * float(logits.abs().max())),
+        "probabilities": (softmax(logits, description.temperature), PROBABILITIES_BOUND),
+    }
+    for name, values in answer(batch).items():
+        expected, bound = ours[name]
+        difference = float((torch.from_numpy(values) - expected).abs().max())
+        result.append(f"{name} differ by {difference:.1e} at most ({bound:.1e} is allowed)")
+        if not difference <= bound:
+            raise ValueError(f"{found.path}: not exported, as on {len(batch)} images {result[-1]}")
+    return result
+
+
+def sample_images(description: CheckpointMetadata) -> Pixels:
+    """(N, S, S, C) uint8: the golden sample, and a few images of random blocks, always the same."""
+    p = description.preprocessing
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 256, (RANDOM_IMAGES, BLOCKS, BLOCKS, p.channels), dtype=np.uint8)
+    place = np.arange(p.size) * BLOCKS // p.size  # of each pixel, the block that it shows
+    golden = golden_pixels(description.golden.image, p)
+    return np.concatenate([golden[None], blocks[:, place][:, :, place]])

@@ -1,0 +1,55 @@
+"""A checkpoint for other runtimes: written, asked for the same images as our network, then given its name.
+
+Owns the targets and the packages that each needs. Knows nothing of what is inside the files.
+"""
+
+import importlib.util
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import checkpoint
+from models.checkpoint import Checkpoint
+from models.export.huggingface import write_hf
+from models.export.onnx import write_onnx
+from models.export.parity import RunExport, find_differences
+from models.export.timm import write_timm
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`write` makes a file or folder at a path and gives a way to ask it, with `packages` installed.
+
+    What is asked with (N, S, S, C) uint8 pixels answers with (N, K) `logits` and maybe `probabilities`.
+    """
+
+    write: Callable[[Checkpoint, Path], RunExport]
+    packages: tuple[str, ...] = ()
+
+
+TARGETS = {
+    "onnx": Target(write_onnx, ("onnx", "onnxscript", "onnxruntime")),
+    "timm": Target(write_timm, ("timm",)),
+    "hf": Target(write_hf),
+}
+
+
+def export_checkpoint(source: Path, target: str, out: Path) -> str:
+    """Writes the checkpoint at `source` to `out`, which must not exist; a line that says what was written.
+
+    Nothing appears under the name `out` unless it answers as the checkpoint does. Raises OSError, or
+    ValueError, naming the file or package and the fault.
+    """
+    if missing := [name for name in TARGETS[target].packages if importlib.util.find_spec(name) is None]:
+        raise ValueError(f"--to {target} needs the package {missing[0]}: pip install 'vggserve[export]'")
+    if out.exists():
+        raise ValueError(f"{out}: exists already; remove it or give another name")
+    found = checkpoint.read_checkpoint(source)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        made = Path(folder) / out.name
+        answer = TARGETS[target].write(found, made)
+        agreed = find_differences(found, answer)
+        made.replace(out)
+    return f"wrote {out}: version {found.version} for {target}; " + ", ".join(agreed)

@@ -1,0 +1,149 @@
+"""timm: a folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` loads into timm's own VGG.
+
+Owns moving our tensors to timm's places, and its config.json. timm pools the last map to 7 x 7 if it is
+smaller, convolves it twice with a ReLU behind each, and has one linear layer behind that. Knows nothing
+of how the folder is checked.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.checkpoint import Checkpoint, restore_model
+from models.export.parity import RunExport
+from models.inference.fuse import fuse
+from models.networks.registry import BATCH_NORM_SUFFIX, Architecture
+from models.networks.vgg import HIDDEN, STRIDE, VGG
+from models.preprocess import Pixels, Preprocessing, normalise
+
+NAMES = ("vgg11", "vgg13", "vgg16", "vgg19")  # each also with _bn
+GRID = 7  # the side of the map that the first layer of timm's head takes
+
+
+def write_timm(found: Checkpoint, folder: Path) -> RunExport:
+    """Writes the folder, and gives a way to ask the network that timm makes of it.
+
+    Raises ValueError, naming the reason, for what timm's VGGs cannot compute.
+    """
+    if reason := _unfit(found.description.architecture):
+        raise ValueError(f"{found.path}: {reason}")
+    import timm
+
+    model = restore_model(found)
+    assert isinstance(model, VGG)
+    state = _body(model) | _head(model, found.description.architecture)
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(safetensors.torch.save(state, {"format": "pt"}))
+    config = _config(found, hidden=len(state["pre_logits.fc1.bias"]))
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    theirs = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+    def answer(batch: Pixels) -> dict[str, Any]:
+        logits = theirs(normalise(torch.from_numpy(batch), found.description.preprocessing))
+        return {"logits": logits.numpy()}
+
+    return answer
+
+
+def _unfit(a: Architecture) -> str | None:
+    """Why timm has no network that computes this one."""
+    if a.name.removesuffix(BATCH_NORM_SUFFIX) not in NAMES:
+        return f"architecture is {a.name}, but timm's VGGs are {', '.join(NAMES)}, each also with {BATCH_NORM_SUFFIX}"
+    if a.width != 1:
+        return f"width is {a.width:g}, but must be 1 for timm"
+    if a.input_size > GRID * STRIDE:
+        return f"input_size is {a.input_size}, but must be at most {GRID * STRIDE} for timm, whose head differs above"
+    if a.head != "paper" and 2 * a.num_classes > HIDDEN:
+        return f"head is {a.head} with {a.num_classes} classes, but must have at most {HIDDEN // 2} for timm"
+    return None
+
+
+def _body(model: VGG) -> dict[str, Tensor]:
+    """timm counts the layers as torchvision does: a max pool behind each block, too."""
+    layers = [layer for block in model.blocks for layer in (*block.children(), nn.MaxPool2d(2))]
+    return {
+        f"features.{i}.{name}": tensor for i, layer in enumerate(layers) for name, tensor in layer.state_dict().items()
+    }
+
+
+def _head(model: VGG, a: Architecture) -> dict[str, Tensor]:
+    if a.head == "paper":
+        first, second, last = (layer for layer in model.head if isinstance(layer, nn.Linear))
+        weights: list[Tensor] = [first.weight, second.weight, last.weight]
+        biases: list[Tensor] = [first.bias, second.bias, last.bias]
+    else:
+        weights, biases = _linear_through_relu(*_one_linear(model, a), hidden=HIDDEN)
+    grid = a.input_size // STRIDE
+    weights = [_spread(weights[0].reshape(len(weights[0]), -1, grid, grid)), weights[1][:, :, None, None], weights[2]]
+    layers = ("pre_logits.fc1", "pre_logits.fc2", "head.fc")
+    state = {f"{layer}.weight": weight for layer, weight in zip(layers, weights, strict=True)}
+    state |= {f"{layer}.bias": bias for layer, bias in zip(layers, biases, strict=True)}
+    return {name: tensor.detach().contiguous() for name, tensor in state.items()}
+
+
+def _one_linear(model: VGG, a: Architecture) -> tuple[Tensor, Tensor]:
+    """The heads `linear` and `pooled` as one (K, C * grid * grid) weight and its (K,) bias."""
+    linear = list(fuse(nn.ModuleList([model.head])).modules())[-1]
+    assert isinstance(linear, nn.Linear)
+    cells = (a.input_size // STRIDE) ** 2
+    weight = linear.weight if a.head == "linear" else linear.weight.repeat_interleave(cells, dim=1) / cells
+    return weight, linear.bias
+
+
+def _linear_through_relu(weight: Tensor, bias: Tensor, hidden: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Three layers with ReLU between that compute one: y = relu(y) - relu(-y), exact in floats as well."""
+    classes = len(weight)
+    identity = torch.eye(hidden)
+    weights = [
+        torch.cat([weight, -weight]),
+        identity[:, : 2 * classes],
+        identity[:classes] - identity[classes : 2 * classes],
+    ]
+    return weights, [torch.cat([bias, -bias]), torch.zeros(hidden), torch.zeros(classes)]
+
+
+def _spread(weight: Tensor) -> Tensor:
+    """(O, C, grid, grid) weights of a map -> (O, C, 7, 7) of the same map pooled to 7 x 7.
+
+    A pool to more cells than there are keeps all there is to know, so that it can be undone exactly.
+    """
+    pool = F.adaptive_avg_pool1d(torch.eye(weight.shape[-1]), GRID)  # (grid, 7), along either axis
+    undo = torch.linalg.pinv(pool.double()).to(weight.dtype)  # (7, grid)
+    return torch.einsum("ocij,pi,qj->ocpq", weight, undo, undo)
+
+
+def _config(found: Checkpoint, hidden: int) -> dict[str, Any]:
+    """What timm reads; `temperature` and `version` are for people, as timm has no place for them."""
+    d, p = found.description, found.description.preprocessing
+    return {
+        "architecture": d.architecture.name,
+        "num_classes": d.architecture.num_classes,
+        "model_args": {"mlp_ratio": hidden / HIDDEN},
+        "label_names": d.labels,
+        "pretrained_cfg": {
+            "input_size": (p.channels, p.size, p.size),
+            "interpolation": p.interpolation,
+            "crop_pct": _crop_share(p),
+            "crop_mode": p.crop,
+            "mean": p.mean,
+            "std": p.std,
+            "num_classes": d.architecture.num_classes,
+            "pool_size": (GRID, GRID),
+            "first_conv": "features.0",
+            "classifier": "head.fc",
+        },
+        "temperature": d.temperature,
+        "version": found.version,
+    }
+
+
+def _crop_share(p: Preprocessing) -> float:
+    """Such that timm's floor(size / share) is our `resize`, not one less."""
+    share = p.size / p.resize
+    return share if math.floor(p.size / share) == p.resize else math.nextafter(share, 0)

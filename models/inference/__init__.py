@@ -1,0 +1,1 @@
+"""Rewrites of a trained network that make inference faster."""

@@ -1,0 +1,76 @@
+"""Weights in the order in which the CPU's kernels read them, put so once instead of at every call.
+
+Owns rewriting a network for oneDNN, the library with which torch computes on a CPU: torch's own layers hand it
+plain weights, which it reorders for each batch, and small images pay for that more than for the arithmetic.
+Knows nothing of folding or checkpoints.
+"""
+
+import torch
+from torch import Tensor, nn
+
+# What torch.compile's CPU back end itself calls; there is no public form. Whoever serves a packed network compares its
+# logits with those of the trained one first.
+_ops = torch.ops.mkldnn
+
+
+def can_prepack(dtype: torch.dtype) -> bool:
+    """Whether this CPU's oneDNN has kernels for `dtype`."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    kernels = {torch.float32} if not _ops._is_mkldnn_bf16_supported() else {torch.float32, torch.bfloat16}
+    return dtype in kernels
+
+
+def prepack(model: nn.Module) -> nn.Module:
+    """Packs every convolution and linear layer inside an `nn.Sequential`, in place, and returns `model`.
+
+    A ReLU right behind one becomes part of it. For evaluation on the CPU only: there is no gradient through a
+    packed layer, and its weights are not in `model.parameters()`.
+    """
+    for name, child in list(model.named_children()):
+        prepack(child)
+        if isinstance(child, nn.Sequential):
+            setattr(model, name, nn.Sequential(*_packed(list(child))))
+    return model
+
+
+class PrepackedConv(nn.Module):
+    """The same function as `conv`, followed by a ReLU if `rectified`: (N, C, H, W) -> (N, C', H', W')."""
+
+    def __init__(self, conv: nn.Conv2d, *, rectified: bool) -> None:
+        super().__init__()
+        self._geometry = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        self._behind = "relu" if rectified else "none"
+        self.register_buffer("weight", _ops._reorder_convolution_weight(conv.weight.detach(), *self._geometry, None))
+        self.register_buffer("bias", conv.bias if conv.bias is None else conv.bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = _ops._convolution_pointwise(x, self.weight, self.bias, *self._geometry, self._behind, [], "")
+        return result
+
+
+class PrepackedLinear(nn.Module):
+    """The same function as `linear`, followed by a ReLU if `rectified`: (N, C) -> (N, C')."""
+
+    def __init__(self, linear: nn.Linear, *, rectified: bool) -> None:
+        super().__init__()
+        self._behind = "relu" if rectified else "none"
+        self.register_buffer("weight", _ops._reorder_linear_weight(linear.weight.detach(), None))
+        self.register_buffer("bias", linear.bias if linear.bias is None else linear.bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = _ops._linear_pointwise(x, self.weight, self.bias, self._behind, [], "")
+        return result
+
+
+def _packed(layers: list[nn.Module]) -> list[nn.Module]:
+    result: list[nn.Module] = []
+    for layer, behind in zip(layers, [*layers[1:], None], strict=True):
+        rectified = isinstance(behind, nn.ReLU)
+        if isinstance(layer, nn.Conv2d):
+            result.append(PrepackedConv(layer, rectified=rectified))
+        elif isinstance(layer, nn.Linear):
+            result.append(PrepackedLinear(layer, rectified=rectified))
+        elif not (isinstance(layer, nn.ReLU) and result and isinstance(result[-1], PrepackedConv | PrepackedLinear)):
+            result.append(layer)
+    return result

@@ -1,0 +1,1 @@
+"""Small models, images, services and stand-ins that several tests share."""

@@ -1,0 +1,328 @@
+"""Checkpoints: what is written is what is read, and nothing that is not whole is read at all."""
+
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import nn
+
+from models.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointMetadata,
+    read_checkpoint,
+    restore_model,
+    write_checkpoint,
+)
+from models.golden import GoldenSample, record_golden_sample
+from models.networks.registry import Architecture, build_network
+from models.preprocess import Preprocessing
+from models.probabilities import Calibration
+
+ARCHITECTURE = Architecture("vgg11_bn", num_classes=3, input_size=32, head="pooled", width=1 / 64)
+PREPROCESSING = Preprocessing(32, 36, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), interpolation="bicubic")
+CALIBRATION = Calibration(kind="aps", images=3, scores=(0.0, 0.1, 1 / 3), energies=(-2.5, -2.5, 1e-30))
+
+
+@functools.cache
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    model = build_network(ARCHITECTURE)
+    with torch.no_grad():
+        model(torch.randn(4, 3, 32, 32))  # moves the batch statistics away from 0 and 1
+    return model
+
+
+@functools.cache
+def golden() -> GoldenSample:
+    return record_golden_sample(network(), PREPROCESSING, Image.new("RGB", (40, 50), (10, 90, 200)))
+
+
+def description(**changes: Any) -> CheckpointMetadata:
+    fields: dict[str, Any] = {
+        "architecture": ARCHITECTURE,
+        "labels": ("cat", "Ελλάδα", 'a "quoted" one'),
+        "preprocessing": PREPROCESSING,
+        "golden": golden(),
+        "temperature": 1.25,
+        "calibration": CALIBRATION,
+        "metrics": {"val": {"accuracy": 0.5}},
+        "history": ({"epoch": 0, "loss": 1.5}, {"epoch": 1, "loss": 0.25}),
+        "dataset": {"name": "toy", "splits": {"train": 5}},
+        "recipe": {"epochs": 2, "flip": True},
+        "seed": 7,
+    }
+    return CheckpointMetadata(**(fields | changes))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "toy.safetensors"
+
+
+@pytest.fixture
+def sound(path: Path) -> bytes:
+    """A sound checkpoint's bytes, which also lie at `path`."""
+    write_checkpoint(path, description(), network())
+    return path.read_bytes()
+
+
+def forged(document: dict[str, Any], state: dict[str, torch.Tensor]) -> bytes:
+    """A file whose hash is right, whatever it says."""
+    text = json.dumps(document)
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(state):
+        digest.update(f"{name} {state[name].dtype} {tuple(state[name].shape)}".encode())
+        digest.update(state[name].numpy().tobytes())
+    return safetensors.torch.save(state, {"classifier": text, "sha256": digest.hexdigest()})
+
+
+def document_of(data: bytes) -> dict[str, Any]:
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    document: dict[str, Any] = json.loads(header["__metadata__"]["classifier"])
+    return document
+
+
+def test_round_trip(path: Path) -> None:
+    """The description comes back equal, field by field, and every tensor to the last bit."""
+    written, model = description(), network()
+    write_checkpoint(path, written, model)
+    found = read_checkpoint(path)
+    assert found.description == written
+    assert found.state.keys() == model.state_dict().keys()
+    assert all(torch.equal(found.state[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_calibration_is_not_required(path: Path) -> None:
+    """A description without one comes back without one."""
+    write_checkpoint(path, description(calibration=None), network())
+    assert read_checkpoint(path).description.calibration is None
+
+
+def test_version_is_the_file_s_hash(path: Path) -> None:
+    """Writer and reader name the first 12 hex digits of the file's SHA-256."""
+    version = write_checkpoint(path, description(), network())
+    assert version == read_checkpoint(path).version == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def test_restore_gives_the_network(path: Path) -> None:
+    """The restored network is in evaluation mode and gives the golden logits to the last bit."""
+    write_checkpoint(path, description(), network())
+    found = read_checkpoint(path)
+    model = restore_model(found)
+    assert not any(module.training for module in model.modules())
+    with Image.open(io.BytesIO(found.description.golden.image)) as image:
+        assert record_golden_sample(model, PREPROCESSING, image).logits == found.description.golden.logits
+
+
+def test_a_foreign_reader_can_load_it(sound: bytes) -> None:
+    """It is an ordinary safetensors file whose metadata are JSON."""
+    assert safetensors.torch.load(sound).keys() == network().state_dict().keys()
+    assert document_of(sound)["labels"][1] == "Ελλάδα"
+
+
+@pytest.mark.parametrize("part", ["header", "tensors"])
+def test_a_flipped_bit_is_refused(part: str, path: Path, sound: bytes) -> None:
+    """Whichever bit of the file is flipped, in the header or in the weights, it is not read."""
+    begin = 8 + int.from_bytes(sound[:8], "little")
+    first, last, step = (0, begin, 7) if part == "header" else (begin, len(sound), 97)
+    positions = [*range(first, last, step), last - 1]
+    assert len(positions) > 100
+    for i, position in enumerate(positions):
+        damaged = bytearray(sound)
+        damaged[position] ^= 1 << i % 8
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"toy\.safetensors"):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize("kept", [1, 7, 8, 100, -1])
+def test_a_truncated_file_is_refused(kept: int, path: Path, sound: bytes) -> None:
+    """A file that ends too early is not read."""
+    path.write_bytes(sound[:kept])
+    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
+        read_checkpoint(path)
+
+
+def test_a_longer_file_is_refused(path: Path, sound: bytes) -> None:
+    """Nor is one with something behind its end."""
+    path.write_bytes(sound + b"\0")
+    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
+        read_checkpoint(path)
+
+
+def test_what_is_not_a_file_is_refused(path: Path, tmp_path: Path) -> None:
+    """A missing file, a folder and an empty file are named with their fault."""
+    with pytest.raises(CheckpointError, match=r"toy\.safetensors: no such file or directory"):
+        read_checkpoint(path)
+    with pytest.raises(CheckpointError, match="is a directory"):
+        read_checkpoint(tmp_path)
+    path.touch()
+    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_is_never_loaded(zipped: bool, path: Path) -> None:
+    """A file of torch.save is refused with a hint at the command that converts it."""
+    torch.save(network().state_dict(), path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r"is a pickle, which is never loaded; make .* with models\.convert"):
+        read_checkpoint(path)
+
+
+def test_a_header_s_length_is_not_taken_for_a_pickle(path: Path) -> None:
+    """Files that happen to start with a pickle's first byte, because of the length of their header, are read."""
+    starts = set()
+    for length in range(0, 256, 8):
+        write_checkpoint(path, description(recipe={"note": "n" * length}), network())
+        starts.add(path.read_bytes()[0])
+        assert len(read_checkpoint(path).description.recipe["note"]) == length
+    assert pickle.PROTO[0] in starts
+
+
+def test_a_foreign_file_is_refused(path: Path) -> None:
+    """A safetensors file without our metadata names what it lacks."""
+    safetensors.torch.save_file({"weight": torch.ones(3)}, path)
+    with pytest.raises(CheckpointError, match="has no '__metadata__' in its metadata; it is not a checkpoint of this"):
+        read_checkpoint(path)
+    safetensors.torch.save_file({"weight": torch.ones(3)}, path, {"format": "pt"})
+    with pytest.raises(CheckpointError, match="has no 'classifier' in its metadata"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "format is 2, but this version reads format 1"),
+        ({"labels": ["a", "b"]}, "labels has 2 names, but the weights have 3 classes"),
+        ({"labels": ["a", "b", "a"]}, "labels has 'a' 2 times, but must be unique and not empty"),
+        ({"colour": "blue"}, "colour"),
+        ({"golden": None}, "has a description that cannot be used"),
+        ({"temperature": "hot"}, "has a description that cannot be used"),
+        ({"calibration": {}}, "has a description that cannot be used: 'scores'"),
+        ({"calibration": [1, 2]}, "has a description that cannot be used"),
+        ({"calibration": dataclasses.asdict(CALIBRATION) | {"kind": "raps"}}, "kind is 'raps', but must be one of"),
+        ({"calibration": dataclasses.asdict(CALIBRATION) | {"scores": ["a"] * 3}}, "has a description that cannot"),
+        ({"calibration": dataclasses.asdict(CALIBRATION) | {"colour": 1}}, "colour"),
+    ],
+)
+def test_a_description_that_cannot_be_used_is_refused(
+    changes: dict[str, Any], message: str, path: Path, sound: bytes
+) -> None:
+    """A whole file whose document is of another format or contradicts itself is refused with the reason."""
+    path.write_bytes(forged(document_of(sound) | changes, network().state_dict()))
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(path)
+
+
+def test_forging_nothing_is_accepted(path: Path, sound: bytes) -> None:
+    """The documented hash, computed anew from the document and the tensors, is the file's own."""
+    path.write_bytes(forged(document_of(sound), network().state_dict()))
+    assert read_checkpoint(path).description.labels == description().labels
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "fault"),
+    [
+        ("head.2.weight", torch.zeros(3, 9), r"tensor head\.2\.weight is \(3, 9\), but the architecture has \(3, 8\)"),
+        ("head.2.bias", None, r"tensor head\.2\.bias is missing, but the architecture has \(3,\)"),
+        ("head.9.bias", torch.zeros(3), r"tensor head\.9\.bias is \(3,\), but the architecture has none"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    name: str, tensor: torch.Tensor | None, fault: str, path: Path, sound: bytes
+) -> None:
+    """A tensor of another shape, a missing and an extra one are named, with what was expected."""
+    found = read_checkpoint(path)
+    state = {key: value for key, value in found.state.items() if key != name}
+    if tensor is not None:
+        state[name] = tensor
+    with pytest.raises(CheckpointError, match=fault):
+        restore_model(dataclasses.replace(found, state=state))
+
+
+def test_an_architecture_that_cannot_be_built_is_refused(path: Path, sound: bytes) -> None:
+    """A description can be sound in itself and name a size that the network cannot have."""
+    found = read_checkpoint(path)
+    crooked = dataclasses.replace(
+        found.description,
+        architecture=dataclasses.replace(ARCHITECTURE, input_size=33),
+        preprocessing=dataclasses.replace(PREPROCESSING, size=33),
+    )
+    with pytest.raises(CheckpointError, match="cannot be built: input_size is 33"):
+        restore_model(Checkpoint(path, crooked, found.state, found.version))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ("a", "b")}, "labels has 2 names, but the weights have 3 classes"),
+        ({"labels": ("a", "b", "b")}, "labels has 'b' 2 times, but must be unique and not empty"),
+        ({"labels": ("a", "b", "")}, "labels has '' 1 times, but must be unique and not empty"),
+        (
+            {"preprocessing": dataclasses.replace(PREPROCESSING, size=36)},
+            "preprocessing gives 36 pixels and 3 channels",
+        ),
+        ({"golden": GoldenSample(b"", (1.0, 2.0))}, "golden has 2 logits, but there are 3 classes"),
+        (
+            {"golden": GoldenSample(b"", (1.0, 2.0, float("nan")))},
+            "golden has the logits .*nan.*, but must have finite ones",
+        ),
+        ({"temperature": 0.0}, "temperature is 0.0, but must be positive and finite"),
+        ({"temperature": float("inf")}, "temperature is inf, but must be positive and finite"),
+    ],
+)
+def test_impossible_descriptions_are_refused(changes: dict[str, Any], message: str) -> None:
+    """What contradicts itself is never written: fields are refused by name, value and range."""
+    with pytest.raises(ValueError, match=f"^{message}"):
+        description(**changes)
+
+
+def fail(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(("owner", "step"), [(os, "fsync"), (os, "fchmod"), (Path, "replace")])
+def test_a_failed_write_leaves_everything_as_it_was(
+    owner: Any, step: str, path: Path, sound: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever step of writing fails, the old file stays whole and nothing is left beside it."""
+    monkeypatch.setattr(owner, step, fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_checkpoint(path, description(seed=8), network())
+    monkeypatch.undo()
+    assert path.read_bytes() == sound
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_writing_replaces_and_makes_folders(tmp_path: Path) -> None:
+    """A new file takes the old one's name, in a folder that is made if need be; others may read it."""
+    path = tmp_path / "new" / "folder" / "a.safetensors"
+    first = write_checkpoint(path, description(seed=1), network())
+    second = write_checkpoint(path, description(seed=2), network())
+    assert first != second == read_checkpoint(path).version
+    assert list(path.parent.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_file_appears_only_when_it_is_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contents are synced before the name is given, and the folder after."""
+    real, seen = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        seen.append(path.exists())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_checkpoint(path, description(), network())
+    assert seen == [False, True]

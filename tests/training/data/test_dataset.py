@@ -1,0 +1,191 @@
+"""Data sets from folders and packages: what is read, how it is split, and what is refused."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+import torch
+import torchvision.datasets
+from PIL import Image
+
+from models.preprocess import Preprocessing, preprocess
+from tests.fakes.images import random_image
+from training.data.dataset import Dataset, channel_statistics, load_dataset, write_images
+from training.recipe import TrainingError
+from training.recipes import make_recipe
+
+T = TypeVar("T")
+
+
+def passing(items: Iterable[T], total: int, doing: str) -> Iterable[T]:
+    """Tracks nothing."""
+    return items
+
+
+def load_folder(path: Path, **settings: Any) -> Dataset:
+    return load_dataset(make_recipe(f"folder:{path}", {"size": 32, **settings}), path, passing)
+
+
+def fill(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
+    """Class folders with that many different images each."""
+    for label, count in counts.items():
+        (folder / label).mkdir(parents=True)
+        for i in range(count):
+            random_image(seed + 1000 * len(label) + i).save(folder / label / f"{i}.png")
+    return folder
+
+
+def rows(dataset: Dataset, name: str) -> set[bytes]:
+    return {image.numpy().tobytes() for image in dataset.splits[name].images}
+
+
+def test_one_tree_is_split_by_seed(tmp_path: Path) -> None:
+    """A share of each class is in each split, no image is in two of them, and the seed alone decides which."""
+    fill(tmp_path, {"a": 40, "bb": 80})
+    shares = {"val_share": 0.1, "calibration_share": 0.2, "test_share": 0.05}
+    dataset = load_folder(tmp_path, **shares)
+    assert dataset.labels == ("a", "bb")
+    counts = {name: torch.bincount(split.labels).tolist() for name, split in dataset.splits.items()}
+    assert counts == {"train": [26, 52], "val": [4, 8], "calibration": [8, 16], "test": [2, 4]}
+    assert len(set.union(*(rows(dataset, name) for name in counts))) == 120
+    assert load_folder(tmp_path, **shares).fingerprints == dataset.fingerprints
+    assert rows(load_folder(tmp_path, **shares, seed=1), "val") != rows(dataset, "val")
+
+
+def test_train_and_val_folders_are_kept(tmp_path: Path) -> None:
+    """Where there are train/ and val/, they are the parts."""
+    fill(tmp_path / "train", {"a": 3, "bb": 3})
+    fill(tmp_path / "val", {"a": 1, "bb": 2}, seed=500)
+    dataset = load_folder(tmp_path)
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 4, "val": 3, "test": 2}
+
+
+def test_images_are_what_the_service_will_see(tmp_path: Path) -> None:
+    """Every image passes through the preprocessing that is stored in the checkpoint."""
+    fill(tmp_path, {"a": 2, "bb": 2})
+    dataset = load_folder(tmp_path)
+    files = sorted(tmp_path.rglob("*.png"))
+    seen = {preprocess(Image.open(file), dataset.preprocessing).tobytes() for file in files}
+    assert seen == set.union(*(rows(dataset, name) for name in dataset.splits))
+
+
+def test_held_out_images_can_be_written(tmp_path: Path) -> None:
+    """They come out as LABEL/NUMBER.png, pixel for pixel."""
+    dataset = load_folder(fill(tmp_path / "in", {"a": 5, "bb": 5}))
+    write_images(dataset.splits["val"], dataset.labels, tmp_path / "out")
+    files = sorted((tmp_path / "out").rglob("*.png"))
+    assert {file.parent.name for file in files} == {"a", "bb"}
+    again = {preprocess(Image.open(file), dataset.preprocessing).tobytes() for file in files}
+    assert again == rows(dataset, "val")
+
+
+def test_digits_are_packaged() -> None:
+    """The default data set needs no network: 1,797 digits in ten classes."""
+    dataset = load_dataset(make_recipe("digits", {}), Path("nowhere"), passing)
+    assert sum(map(len, dataset.splits.values())) == 1797
+    assert dataset.labels == tuple("0123456789")
+    assert dataset.splits["train"].images.shape[1:] == (32, 32, 1)
+
+
+def test_statistics_are_those_of_the_images() -> None:
+    """Mean and standard deviation per channel, as torch has them."""
+    images = torch.randint(0, 256, (9, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    values = images.double() / 255
+    mean, std = channel_statistics(images)
+    assert mean == pytest.approx(values.mean((0, 1, 2)).tolist(), abs=1e-4)
+    assert std == pytest.approx(values.std((0, 1, 2), correction=0).tolist(), abs=1e-4)
+    Preprocessing(8, 8, mean, std)
+
+
+def test_hidden_files_are_no_data(tmp_path: Path) -> None:
+    """What file managers leave behind is neither a class nor an image."""
+    fill(tmp_path, {"a": 3, "bb": 3})
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "a" / ".DS_Store").write_bytes(b"x")
+    assert load_folder(tmp_path).labels == ("a", "bb")
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    """A file that is no image ends the run, or is left out and counted on request."""
+    fill(tmp_path, {"a": 10, "bb": 10})
+    broken = tmp_path / "a" / "notes.txt"
+    broken.write_text("hello")
+    with pytest.raises(TrainingError, match=r"notes\.txt"):
+        load_folder(tmp_path)
+    dataset = load_folder(tmp_path, skip_unreadable=True)
+    assert dataset.unreadable == (broken,)
+    assert sum(map(len, dataset.splits.values())) == 20
+
+
+@pytest.mark.parametrize(
+    ("trees", "message"),
+    [
+        ({}, "no class folders"),
+        ({"": {"a": 3}}, "a is the only class"),
+        ({"": {"a": 3, "b": 0}}, "b has no readable image"),
+        ({"": {"a": 3, "b": 1}}, "b has no readable image for val"),
+        ({"val": {"a": 2, "b": 2}}, "has val/, but no train/"),
+        ({"train": {"a": 2, "b": 2}, "val": {"a": 1, "c": 1}}, r"b \(only in train\), c \(only in val\)"),
+    ],
+)
+def test_folders_that_cannot_be_trained_on(tmp_path: Path, trees: dict[str, dict[str, int]], message: str) -> None:
+    """Each fault of a folder has its own sentence, with the names in it."""
+    for name, counts in trees.items():
+        fill(tmp_path / name, counts)
+    with pytest.raises(TrainingError, match=message):
+        load_folder(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    """A path that is no folder is named."""
+    with pytest.raises(TrainingError, match="nowhere is not a folder"):
+        load_folder(tmp_path / "nowhere")
+
+
+class FakeCifar:
+    """Two images of a class in either part, as torchvision's data sets give them."""
+
+    classes = ("airplane", "automobile")
+
+    def __init__(self, root: Path, *, train: bool, download: bool) -> None:
+        self.shade = 200 if train else 50
+
+    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        if i >= 4:
+            raise IndexError(i)
+        return Image.fromarray(np.full((32, 32, 3), self.shade + i, np.uint8)), i % 2
+
+
+class Unreachable:
+    """A data set whose download fails."""
+
+    def __init__(self, root: Path, **_: object) -> None:
+        raise OSError("<urlopen error\nno route to host>")
+
+
+def test_published_parts_stay_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The published test part stays the test split, and the others come from the training part."""
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", FakeCifar)
+    dataset = load_dataset(make_recipe("cifar10", {}), tmp_path, passing)
+    assert dataset.labels == ("airplane", "automobile")
+    shades = {name: split.images[:, 0, 0, 0].tolist() for name, split in dataset.splits.items()}
+    assert sorted(shades["train"] + shades["val"]) == [200, 201, 202, 203]
+    assert shades["test"] == [50, 51, 52, 53]
+    assert dataset.splits["test"].labels.tolist() == [0, 1, 0, 1]
+
+
+def test_a_failed_download_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The line says what is missing, where it would be looked for, and why it did not come."""
+    monkeypatch.setattr(torchvision.datasets, "STL10", Unreachable)
+    with pytest.raises(TrainingError, match=f"stl10 is not in {tmp_path} and .* no route to host>$"):
+        load_dataset(make_recipe("stl10", {}), tmp_path, passing)
+
+
+def test_more_than_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The error gives both sizes, before anything is read."""
+    fill(tmp_path, {"a": 3, "bb": 3})
+    monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1}.__getitem__)
+    with pytest.raises(TrainingError, match=r"take 0\.0 GiB at a size of 32, but this machine has 0\.0 GiB"):
+        load_folder(tmp_path)

@@ -1,0 +1,70 @@
+"""What a checkpoint says of its run: which split gives which figure."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.checkpoint import CheckpointMetadata
+from models.probabilities import softmax
+from tests.fakes.runs import ALONE, Killer, digits
+from training.data.dataset import Dataset, Split
+from training.evaluation.calibration import CalibrationError
+from training.loop import Trained, train
+from training.recipe import Recipe
+from training.results import build_metadata, check_calibration
+
+
+@pytest.fixture(scope="module")
+def run() -> tuple[Trained, Dataset, Recipe]:
+    dataset, recipe = digits(epochs=3, seed=3, shrink=0.0, contrast=1.0, invert=False, batch_size=64)
+    return train(dataset, recipe, ALONE, Killer()), dataset, recipe
+
+
+def test_a_run_is_calibrated_and_measured_apart(run: tuple[Trained, Dataset, Recipe]) -> None:
+    """Temperature and tables come from the calibration split, the figures from the test split."""
+    description, logits = build_metadata(*run)
+    _, dataset, _ = run
+    assert description.calibration is not None
+    assert description.calibration.images == len(dataset.splits["calibration"])
+    test = description.metrics["test"]
+    assert test["images"] == len(dataset.splits["test"]) == len(logits)
+    assert test["nll"] <= test["nll_uncalibrated"] + 0.05
+    assert test["coverage_95"] > 0.85
+    probabilities = softmax(logits, description.temperature)
+    right = (probabilities.argmax(1) == dataset.splits["test"].labels).double().mean()
+    assert test["accuracy"] == pytest.approx(float(right))
+    assert description.metrics["calibration"] == {"images": description.calibration.images}
+    assert "coverage_95" not in description.metrics["val"]
+
+
+def test_without_a_calibration_split_there_is_none(run: tuple[Trained, Dataset, Recipe]) -> None:
+    """Then the temperature is 1, and without a test split the figures are those of val."""
+    trained, dataset, recipe = run
+    splits = {name: dataset.splits[name] for name in ("train", "val")}
+    description, logits = build_metadata(trained, replace(dataset, splits=splits), recipe)
+    assert (description.temperature, description.calibration) == (1.0, None)
+    assert list(description.metrics) == ["val"]
+    assert len(logits) == len(splits["val"])
+
+
+def test_too_small_a_calibration_is_found_before_training(run: tuple[Trained, Dataset, Recipe]) -> None:
+    """A tree's own calibration/ with a handful of images promises nothing."""
+    _, dataset, _ = run
+    few = Split(dataset.splits["val"].images[:5], torch.zeros(5, dtype=torch.int64))
+    with pytest.raises(CalibrationError, match="has 5 images, but needs at least 20"):
+        check_calibration(replace(dataset, splits={**dataset.splits, "calibration": few}))
+
+
+def test_all_that_was_seen_is_written_down(run: tuple[Trained, Dataset, Recipe]) -> None:
+    """Each split has its size and its fingerprint, and duplicates across splits are counted."""
+    description, _ = build_metadata(*run)
+    _, dataset, recipe = run
+    assert isinstance(description, CheckpointMetadata)
+    assert description.dataset["fingerprint"] == dataset.fingerprint
+    assert description.dataset["splits"] == {
+        name: {"images": len(split), "fingerprint": dataset.fingerprints[name]}
+        for name, split in dataset.splits.items()
+    }
+    assert description.dataset["duplicates"] == dataset.duplicates.counts
+    assert description.recipe["calibration"] == recipe.calibration

@@ -1,0 +1,210 @@
+"""From a data set's name to splits of labelled pixels, ready for the network.
+
+Owns reading the images, their statistics and fingerprints. Every image passes through
+`models.preprocess.pixels`, as it will when served. Knows nothing of augmentation or of the network.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from models.preprocess import Pixels, Preprocessing, preprocess
+from training.data.sources import DataError, Item, find_source
+from training.data.splits import Duplicates, complete_splits, find_duplicates
+from training.recipe import Recipe, one_line_message
+
+# What the service decodes too. Pillow tells them by their content, whatever the file is called.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+
+T = TypeVar("T")
+
+
+class TrackProgress(Protocol):
+    """Passes `items` through unchanged, showing how many of `total` have come by."""
+
+    def __call__(self, items: Iterable[T], total: int, doing: str) -> Iterable[T]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """`images` are (N, S, S, C) uint8, `labels` (N,) int64, on the same device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """`labels` are the classes' names by index; `splits` has `train`, `val`, and mostly `calibration` and `test`.
+
+    The images of `train` are as much larger as the recipe's `scale_jitter`. `unreadable` names the images that
+    were left out. `fingerprints` are a SHA-256 of each split's pixels and labels, so two runs with the same
+    ones saw the same data.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    splits: dict[str, Split]
+    unreadable: tuple[Path, ...]
+    duplicates: Duplicates
+    fingerprints: dict[str, str]
+
+    @property
+    def held_out(self) -> str:
+        """The split whose figures are told: `test`, or `val` where there is none."""
+        return "test" if "test" in self.splits else "val"
+
+    @property
+    def fingerprint(self) -> str:
+        """A SHA-256 over those of the splits."""
+        return hashlib.sha256(" ".join(f"{n} {f}" for n, f in self.fingerprints.items()).encode()).hexdigest()
+
+
+class _Read(NamedTuple):
+    split: Split
+    names: list[str]
+    digests: list[bytes]
+    unreadable: list[Path]
+
+
+def load_dataset(recipe: Recipe, root: Path, track: TrackProgress, start: Preprocessing | None = None) -> Dataset:
+    """The recipe's data set, all of it in memory: N x S x S x C bytes.
+
+    `root` is where torchvision's data sets lie or are downloaded to. Mean and standard deviation are those of
+    the training images, or of `start`. Raises DataError.
+    """
+    source = find_source(recipe, root)
+    _check_labels(source.labels)
+    parts = complete_splits(source.parts, recipe)
+    sides = {name: recipe.train_side if name == "train" else recipe.size for name in parts}
+    _check_memory(sum(len(parts[name]) * sides[name] ** 2 for name in parts) * recipe.channels, recipe.size)
+    plain = Preprocessing(recipe.size, recipe.size, (0.0,) * recipe.channels, (1.0,) * recipe.channels, recipe.channels)
+    read = {name: _read(parts[name], plain, sides[name], recipe.skip_unreadable, track, name) for name in parts}
+    splits = {name: found.split for name, found in read.items()}
+    for name in splits:
+        _check_counts(splits[name].labels, source.labels, name)
+    mean, std = (start.mean, start.std) if start else channel_statistics(splits["train"].images)
+    return Dataset(
+        name=recipe.data,
+        labels=source.labels,
+        preprocessing=replace(plain, mean=mean, std=std),
+        splits=splits,
+        unreadable=tuple(path for found in read.values() for path in found.unreadable),
+        duplicates=find_duplicates({n: r.names for n, r in read.items()}, {n: r.digests for n, r in read.items()}),
+        fingerprints={name: _fingerprint(split) for name, split in splits.items()},
+    )
+
+
+def write_images(split: Split, labels: tuple[str, ...], folder: Path) -> None:
+    """Writes the split as folder/LABEL/NUMBER.png, pixel for pixel what the network sees. Raises OSError."""
+    for number, (image, label) in enumerate(zip(split.images, split.labels.tolist(), strict=True)):
+        path = folder / labels[label] / f"{number:05}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        to_image(image).save(path)
+
+
+def to_image(square: Tensor) -> Image.Image:
+    """(S, S, C) uint8 as an image, grayscale or RGB."""
+    return Image.fromarray(square.squeeze(2).numpy())
+
+
+def _read(items: Sequence[Item], plain: Preprocessing, side: int, skip: bool, track: TrackProgress, name: str) -> _Read:
+    """The items as a split of (side, side) images, in order, without the unreadable ones."""
+    stored = replace(plain, size=side, resize=side)
+    images = torch.empty((len(items), side, side, plain.channels), dtype=torch.uint8)
+    labels: list[int] = []
+    names: list[str] = []
+    digests: list[bytes] = []
+    unreadable: list[Path] = []
+    pool = ThreadPoolExecutor(os.cpu_count())  # Pillow decodes and resizes without the GIL
+    try:
+        squares = pool.map(lambda item: _square(item[0], stored, plain), items)
+        for i, ((where, label), square) in enumerate(
+            zip(items, track(squares, len(items), f"reading {name}"), strict=True)
+        ):
+            if not isinstance(square, DataError):
+                images[len(labels)] = torch.from_numpy(square[0].copy())
+                labels.append(label)
+                names.append(str(where) if isinstance(where, Path) else f"image {i}")
+                digests.append(square[1])
+            elif skip and isinstance(where, Path):
+                unreadable.append(where)
+            else:
+                raise square
+    finally:
+        pool.shutdown(cancel_futures=True)
+    split = Split(images[: len(labels)], torch.tensor(labels, dtype=torch.int64))
+    return _Read(split, names, digests, unreadable)
+
+
+def _square(image: Path | Image.Image, stored: Preprocessing, plain: Preprocessing) -> tuple[Pixels, bytes] | DataError:
+    """The pixels to keep, and a digest of those that the network would see of the same image in any split."""
+    try:
+        kept = _pixels(image, stored)
+        seen = kept if stored == plain else _pixels(image, plain)
+    except Exception as error:  # on broken files Pillow raises a dozen kinds, from OSError to struct.error
+        return DataError(f"{image} cannot be read as an image ({one_line_message(error)})")
+    return kept, hashlib.sha256(seen.tobytes()).digest()
+
+
+def _pixels(image: Path | Image.Image, preprocessing: Preprocessing) -> Pixels:
+    if isinstance(image, Image.Image):
+        return preprocess(image, preprocessing)
+    with Image.open(image, formats=FORMATS) as opened:
+        return preprocess(opened, preprocessing)
+
+
+def _check_labels(labels: tuple[str, ...]) -> None:
+    if len(labels) < 2:
+        raise DataError(f"{labels[0]} is the only class, but a classifier needs at least two")
+
+
+def _check_counts(indices: Tensor, labels: tuple[str, ...], name: str) -> None:
+    if name not in ("train", "val"):  # the rest may be small
+        return
+    counts = torch.bincount(indices, minlength=len(labels)).tolist()
+    if empty := [label for label, count in zip(labels, counts, strict=True) if count == 0]:
+        raise DataError(f"{', '.join(empty)} has no readable image for {name}, but every class needs one there")
+
+
+def _check_memory(need_bytes: int, size: int) -> None:
+    have_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need_bytes > have_bytes:
+        raise DataError(
+            f"the images take {need_bytes / 2**30:.1f} GiB at a size of {size}, "
+            f"but this machine has {have_bytes / 2**30:.1f} GiB of memory"
+        )
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of (N, S, S, C) uint8 images per channel, on a scale of 0 to 1."""
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in images.unbind(3):  # from a histogram: no copy of the images in floats
+        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        mean = (share * values).sum()
+        means.append(round(float(mean), 4))
+        stds.append(max(round(float((share * (values - mean) ** 2).sum().sqrt()), 4), 1e-4))
+    return tuple(means), tuple(stds)
+
+
+def _fingerprint(split: Split) -> str:
+    digest = hashlib.sha256(f"{tuple(split.images.shape)}".encode())
+    digest.update(split.images.numpy().data)
+    digest.update(split.labels.numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,111 @@
+"""The state of an unfinished run, in a file beside the checkpoint that it is to become.
+
+Owns the file, when it is due, and the signals that ask a run to stop. The state is tensors and primitives,
+read with `weights_only`; knows nothing of what they mean.
+"""
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.files import replace_atomically
+from training.recipe import TrainingError, one_line_message
+
+FORMAT = 1
+SUFFIX = ".state"
+
+State = dict[str, Any]
+
+
+class StateError(TrainingError):
+    """A state that a run cannot go on from, or has no room for."""
+
+
+class StoppedError(TrainingError):
+    """A run that was asked to stop, and whose state is kept; `signal_number` is what asked."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(f"{message}; the same command with --resume goes on from there")
+        self.signal_number = signal_number
+
+
+class StateFile:
+    """The state at `path`, to be written anew every `interval_seconds` and whenever a run likes."""
+
+    def __init__(self, path: Path, interval_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path, self.interval_seconds, self.clock = path, interval_seconds, clock
+        self.written = clock()
+
+    def due(self) -> bool:
+        return self.clock() - self.written >= self.interval_seconds
+
+    def write(self, state: State) -> None:
+        """Replaces the state, all or nothing. Raises StateError."""
+        try:
+            with replace_atomically(self.path) as file:
+                torch.save({"format": FORMAT, **state}, file)
+        except (OSError, RuntimeError) as error:  # torch's own writer raises the latter on a full disk
+            raise StateError(f"{self.path} cannot be written: {one_line_message(error)}") from error
+        self.written = self.clock()
+
+    def read(self) -> State | None:
+        """The state, or None where there is none. Raises StateError for what is no whole one."""
+        if not self.path.exists():
+            return None
+        try:
+            state: State = torch.load(self.path, weights_only=True, map_location="cpu")
+            found = state.pop("format")
+        except Exception as error:  # on broken files torch raises a dozen kinds, from OSError to IndexError
+            raise StateError(f"{self.path} is no whole state of a run: {one_line_message(error)}") from error
+        if found != FORMAT:
+            raise StateError(f"{self.path} has the format {found}, but this version reads {FORMAT}")
+        return state
+
+    def delete(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def check_room(self, weights_bytes: int) -> None:
+        """Raises StateError if the disk has no room for what a run of so many bytes of weights writes.
+
+        A state has the weights, their average and the momentum; the next one is written before the last one
+        goes; and then there is the checkpoint.
+        """
+        need, free = 7 * weights_bytes, shutil.disk_usage(self.path.parent).free
+        if free < need:
+            raise StateError(
+                f"{self.path.parent} has {free / 2**20:,.0f} MiB free, but the run's state and its checkpoint "
+                f"take up to {need / 2**20:,.0f} MiB"
+            )
+
+
+class StopFlag:
+    """Whether a signal asked the run to stop, and which one."""
+
+    def __init__(self) -> None:
+        self.signal_number = 0
+
+    def __bool__(self) -> bool:
+        return self.signal_number != 0
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopFlag]:
+    """Takes Ctrl-C and SIGTERM as a wish to stop at the next step; a second Ctrl-C ends the process at once."""
+    stop = StopFlag()
+
+    def ask(number: int, _: object) -> None:
+        stop.signal_number = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
