@@ -20,8 +20,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
-from training.evaluation.calibration import CoverageResult, ReliabilityBin
 from training.evaluation.errors import Mistake
+from training.evaluation.metrics import CoverageResult, ReliabilityBin
 
 P = ParamSpec("P")
 
@@ -140,26 +140,26 @@ def _reliability(above: Axes, below: Axes, bins: Sequence[ReliabilityBin]) -> No
 
 
 @_drawn
-def coverage(promises: Sequence[CoverageResult], intervals: Sequence[tuple[float, float]]) -> Figure:
+def coverage(coverage_results: Sequence[CoverageResult], intervals: Sequence[tuple[float, float]]) -> Figure:
     """What was asked for and what was kept, with the interval of each, and how many labels that took."""
     figure = Figure((WIDTH, 3.25), layout="constrained")
     kept, sizes = figure.subplots(1, 2)
-    places, names = range(len(promises)), [f"{p.coverage:.0%}" for p in promises]
-    shares = [p.kept for p in promises]
+    places, names = range(len(coverage_results)), [f"{p.coverage:.0%}" for p in coverage_results]
+    shares = [p.empirical for p in coverage_results]
     errors = [[k - low for k, (low, _) in zip(shares, intervals, strict=True)]]
     errors.append([high - k for k, (_, high) in zip(shares, intervals, strict=True)])
-    kept.scatter(places, [p.coverage for p in promises], 700, GREY, marker="_", label="asked for")
+    kept.scatter(places, [p.coverage for p in coverage_results], 700, GREY, marker="_", label="asked for")
     kept.errorbar(places, shares, errors, color=BLUE, fmt="o", capsize=4, label="kept, with its 95% interval")
     figure.legend(*kept.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     kept.set_title("share of sets with the right label")
     kept.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    bars = sizes.bar(places, [p.mean_size for p in promises], 0.5, color=BLUE)
+    bars = sizes.bar(places, [p.mean_size for p in coverage_results], 0.5, color=BLUE)
     sizes.bar_label(bars, fmt="%.2f", padding=2)
     sizes.set_title("labels in a set, on average")
     sizes.margins(y=0.15)
     for axes in (kept, sizes):
         axes.set_xticks(places, names)
-        axes.set(xlabel="coverage asked for", xlim=(-0.5, len(promises) - 0.5))
+        axes.set(xlabel="coverage asked for", xlim=(-0.5, len(coverage_results) - 0.5))
         axes.grid(visible=False, axis="x")
     return figure
 
@@ -175,8 +175,8 @@ def mistakes(images: Tensor, wrong: Sequence[Mistake], labels: Sequence[str]) ->
     for axes, image, mistake in zip(grid.flat, images, wrong, strict=False):
         # Nearest where it is enlarged three times or more, smooth where nearest would show steps that are not there.
         axes.imshow(image.expand(-1, -1, 3).numpy(), interpolation="auto")
-        axes.set_title(names[mistake.right], color=BLUE, size=9)
-        caption = f"{names[mistake.given]}  {mistake.probability:.1%}"
+        axes.set_title(names[mistake.true], color=BLUE, size=9)
+        caption = f"{names[mistake.predicted]}  {mistake.probability:.1%}"
         axes.text(0.5, -0.04, caption, transform=axes.transAxes, ha="center", va="top", color=ORANGE)
     return figure
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from training.evaluation.calibration import CoverageResult, ReliabilityBin, reliability
 from training.evaluation.errors import Mistake
+from training.evaluation.metrics import CoverageResult, ReliabilityBin, reliability_bins
 from training.report import plots
 
 EPOCH = {
@@ -63,7 +63,7 @@ def test_a_label_without_images_has_an_empty_row() -> None:
 @pytest.mark.parametrize(("panels", "width"), [(1, 960), (2, 1920)])
 def test_reliability_leaves_empty_bins_out(panels: int, width: int) -> None:
     """Bins without images have no mean, and no bar; one panel takes half the width."""
-    bins = reliability(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]))
+    bins = reliability_bins(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]))
     assert isinstance(bins[0], ReliabilityBin)
     assert bins[0].images == 0
     assert pixels(plots.reliability({f"panel {i}": bins for i in range(panels)})).shape[1] == width

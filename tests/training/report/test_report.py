@@ -17,6 +17,7 @@ from models.preprocess import Preprocessing
 from tests.fakes.pages import Page
 from training.data.dataset import Split
 from training.evaluation.calibration import calibrate
+from training.evaluation.evaluation import Evaluation, evaluate_predictions
 from training.report.report import PICTURES, write_report
 
 LABELS = ("cat", "dog", "eel", "fox")
@@ -65,10 +66,15 @@ class Report:
     page: Page
 
 
-def report(folder: Path, described: CheckpointMetadata, split: Split, logits: Tensor) -> Report:
-    path = write_report(folder, described, "0123456789ab", split, logits)
+def report(folder: Path, metadata: CheckpointMetadata, split: Split, logits: Tensor) -> Report:
+    path = write_report(folder, metadata, "0123456789ab", evaluate(metadata, split, logits))
     assert path == folder / "report.html"
     return Report(folder, Page(path.read_text("utf-8")))
+
+
+def evaluate(metadata: CheckpointMetadata, split: Split, logits: Tensor) -> Evaluation:
+    name = "test" if "test" in metadata.metrics else "val"
+    return evaluate_predictions(name, split, logits, metadata.temperature, metadata.calibration)
 
 
 def pngs(folder: Path) -> list[str]:
@@ -216,5 +222,7 @@ def test_figures_of_val_are_called_so(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_an_error_of_the_system(tmp_path: Path) -> None:
     """A file in its place is an OSError, which the command can tell of in a line."""
     (tmp_path / "pets").touch()
+    metadata = description(epochs=1)
+    evaluation = evaluate(metadata, *answers(count=30, sureness=50.0))
     with pytest.raises(OSError, match="pets"):
-        write_report(tmp_path / "pets", description(epochs=1), "abc", *answers(count=30, sureness=50.0))
+        write_report(tmp_path / "pets", metadata, "abc", evaluation)
