@@ -75,15 +75,14 @@ def run(arguments: argparse.Namespace) -> str:
             trained = train(dataset, recipe, members, watch, start=start, kept=kept, stop=stop)
     if not members.leads:
         return ""
-    description, logits = build_metadata(trained, dataset, recipe, start)
+    description, evaluation = build_metadata(trained, dataset, recipe, start)
     version = checkpoint.write_checkpoint(out, description, trained.model)
-    held_out = dataset.splits[dataset.held_out]
-    report.write_report(out.with_suffix(""), description, version, held_out, logits)
+    report.write_report(out.with_suffix(""), description, version, evaluation)
     if arguments.save_held_out:
-        write_images(held_out, dataset.labels, arguments.save_held_out)
+        write_images(evaluation.split, dataset.labels, arguments.save_held_out)
     kept.delete()
-    figures = description.metrics[dataset.held_out]
-    right = f"{figures['accuracy']:.2%} of {figures['images']} held-out images right"
+    metrics = evaluation.metrics
+    right = f"{metrics['accuracy']:.2%} of {metrics['images']} held-out images right"
     return f"wrote {out}: version {version}, {right}\n"
 
 

@@ -27,7 +27,7 @@ from training.flags import Parser, UsageError, add_recipe_flags, given_settings,
 from training.loop import Record, Run
 from training.progress import Display, display
 from training.recipe import Recipe
-from training.report.plots import comparison
+from training.report.plots import plot_comparison
 
 Plan = tuple[Recipe, Checkpoint | None]  # what a run does, and what it starts from
 Kind = tuple[int, int, int, str]
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> str:
     images = len(datasets[_kind(contestants[0].run.recipe)].splits["train"])
     text = comparison_table(histories, tests, images)
     logs = {c.name: {"recipe": asdict(c.run.recipe), "history": c.run.history} for c in contestants}
-    _write(arguments.out, text, comparison(histories), logs)
+    _write(arguments.out, text, plot_comparison(histories), logs)
     return text
 
 

@@ -1,7 +1,7 @@
-"""From a trained network to what its checkpoint says of it.
+"""From a trained network to the metadata of its checkpoint.
 
-Owns which split gives which figure: the calibration split temperature and tables, the held-out one the
-metrics. Knows nothing of steps or of files.
+Owns which split gives which result. The calibration split gives the temperature and the conformal score
+tables. The held-out split gives the metrics.
 """
 
 from dataclasses import asdict
@@ -11,38 +11,41 @@ from torch import Tensor, nn
 from models.checkpoint import Checkpoint, CheckpointMetadata
 from models.golden import record_golden_sample
 from training.data.dataset import Dataset, to_image
-from training.evaluation.calibration import calibrate, calibration_metrics, check_calibration_size
+from training.evaluation.calibration import calibrate, check_calibration_size
+from training.evaluation.evaluation import Evaluation, evaluate_predictions
 from training.evaluation.metrics import accuracy_metrics, compute_logits
 from training.loop import Trained
 from training.recipe import Recipe
 
 
 def check_calibration(dataset: Dataset) -> None:
-    """Raises CalibrationError for a calibration split of too few images, before anything is trained."""
+    """Raises CalibrationError if the calibration split has too few images. It is called before the training."""
     if "calibration" in dataset.splits:
         check_calibration_size(len(dataset.splits["calibration"]))
 
 
 def build_metadata(
     trained: Trained, dataset: Dataset, recipe: Recipe, start: Checkpoint | None = None
-) -> tuple[CheckpointMetadata, Tensor]:
-    """All that the checkpoint says of a run, and the (N, K) logits of the held-out split that its figures tell of.
+) -> tuple[CheckpointMetadata, Evaluation]:
+    """The checkpoint's metadata, and the evaluation on the held-out split that its metrics come from.
 
-    Leaves the network on the CPU. Its golden sample is the first image of `val`. Raises CalibrationError.
+    Moves the network to the CPU. The golden sample is the first image of `val`. Raises CalibrationError.
     """
-    logits = {
-        name: _logits(trained.model, split.images, dataset, recipe)
-        for name, split in dataset.splits.items()
-        if name != "train"
-    }
-    labels = {name: dataset.splits[name].labels for name in logits}
-    metrics = {name: {"images": len(labels[name]), **accuracy_metrics(logits[name], labels[name])} for name in logits}
+    splits = {name: split for name, split in dataset.splits.items() if name != "train"}
+    logits = {name: _compute_logits(trained.model, split.images, dataset, recipe) for name, split in splits.items()}
     temperature, calibration = 1.0, None
-    if own := metrics.pop("calibration", None):
-        temperature, calibration = calibrate(logits["calibration"], labels["calibration"], recipe.calibration)
-        held_out = dataset.held_out
-        metrics[held_out] |= calibration_metrics(logits[held_out], labels[held_out], temperature, calibration)
-        metrics["calibration"] = {"images": own["images"]}
+    if own := splits.pop("calibration", None):
+        temperature, calibration = calibrate(logits["calibration"], own.labels, recipe.calibration)
+    held_out = dataset.held_out
+    evaluation = evaluate_predictions(held_out, splits[held_out], logits[held_out], temperature, calibration)
+    metrics = {
+        name: evaluation.metrics
+        if name == held_out
+        else {"images": len(split), **accuracy_metrics(logits[name], split.labels)}
+        for name, split in splits.items()
+    }
+    if calibration:
+        metrics["calibration"] = {"images": calibration.images}
     trained.model.cpu()
     return CheckpointMetadata(
         architecture=recipe.network(len(dataset.labels)),
@@ -53,18 +56,18 @@ def build_metadata(
         calibration=calibration,
         metrics=metrics,
         history=trained.history,
-        dataset=_data(dataset),
+        dataset=_describe_dataset(dataset),
         recipe={**asdict(recipe), **({"init_version": start.version} if start else {})},
         seed=recipe.seed,
-    ), logits[dataset.held_out]
+    ), evaluation
 
 
-def _logits(model: nn.Module, images: Tensor, dataset: Dataset, recipe: Recipe) -> Tensor:
+def _compute_logits(model: nn.Module, images: Tensor, dataset: Dataset, recipe: Recipe) -> Tensor:
     device = next(model.parameters()).device
     return compute_logits(model, images.to(device), dataset.preprocessing, recipe.batch_size)
 
 
-def _data(dataset: Dataset) -> dict[str, object]:
+def _describe_dataset(dataset: Dataset) -> dict[str, object]:
     splits = {
         name: {"images": len(split), "fingerprint": dataset.fingerprints[name]}
         for name, split in dataset.splits.items()

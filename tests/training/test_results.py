@@ -1,4 +1,4 @@
-"""What a checkpoint says of its run: which split gives which figure."""
+"""The metadata of a run's checkpoint: which split gives which result."""
 
 from dataclasses import replace
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from models.checkpoint import CheckpointMetadata
-from models.probabilities import softmax
 from tests.fakes.runs import ALONE, Killer, digits
 from training.data.dataset import Dataset, Split
 from training.evaluation.calibration import CalibrationError
@@ -21,43 +20,44 @@ def run() -> tuple[Trained, Dataset, Recipe]:
     return train(dataset, recipe, ALONE, Killer()), dataset, recipe
 
 
-def test_a_run_is_calibrated_and_measured_apart(run: tuple[Trained, Dataset, Recipe]) -> None:
-    """Temperature and tables come from the calibration split, the figures from the test split."""
-    description, logits = build_metadata(*run)
+def test_calibration_and_metrics_use_different_splits(run: tuple[Trained, Dataset, Recipe]) -> None:
+    """The temperature and the tables come from the calibration split, the metrics from the test split."""
+    description, evaluation = build_metadata(*run)
     _, dataset, _ = run
     assert description.calibration is not None
     assert description.calibration.images == len(dataset.splits["calibration"])
     test = description.metrics["test"]
-    assert test["images"] == len(dataset.splits["test"]) == len(logits)
+    assert test["images"] == len(dataset.splits["test"]) == len(evaluation.predicted)
+    assert test == evaluation.metrics
     assert test["nll"] <= test["nll_uncalibrated"] + 0.05
     assert test["coverage_95"] > 0.85
-    probabilities = softmax(logits, description.temperature)
-    right = (probabilities.argmax(1) == dataset.splits["test"].labels).double().mean()
-    assert test["accuracy"] == pytest.approx(float(right))
+    correct = (evaluation.served.probabilities.argmax(1) == dataset.splits["test"].labels).double().mean()
+    assert test["accuracy"] == pytest.approx(float(correct))
     assert description.metrics["calibration"] == {"images": description.calibration.images}
     assert "coverage_95" not in description.metrics["val"]
 
 
 def test_without_a_calibration_split_there_is_none(run: tuple[Trained, Dataset, Recipe]) -> None:
-    """Then the temperature is 1, and without a test split the figures are those of val."""
+    """Then the temperature is 1. Without a test split the metrics are those of `val`."""
     trained, dataset, recipe = run
     splits = {name: dataset.splits[name] for name in ("train", "val")}
-    description, logits = build_metadata(trained, replace(dataset, splits=splits), recipe)
+    description, evaluation = build_metadata(trained, replace(dataset, splits=splits), recipe)
     assert (description.temperature, description.calibration) == (1.0, None)
+    assert (evaluation.split_name, evaluation.coverage_results) == ("val", [])
     assert list(description.metrics) == ["val"]
-    assert len(logits) == len(splits["val"])
+    assert len(evaluation.predicted) == len(splits["val"])
 
 
-def test_too_small_a_calibration_is_found_before_training(run: tuple[Trained, Dataset, Recipe]) -> None:
-    """A tree's own calibration/ with a handful of images promises nothing."""
+def test_a_calibration_split_that_is_too_small_is_refused_before_training(run: tuple[Trained, Dataset, Recipe]) -> None:
+    """A data set can bring its own calibration split, with fewer images than a calibration needs."""
     _, dataset, _ = run
     few = Split(dataset.splits["val"].images[:5], torch.zeros(5, dtype=torch.int64))
     with pytest.raises(CalibrationError, match="has 5 images, but needs at least 20"):
         check_calibration(replace(dataset, splits={**dataset.splits, "calibration": few}))
 
 
-def test_all_that_was_seen_is_written_down(run: tuple[Trained, Dataset, Recipe]) -> None:
-    """Each split has its size and its fingerprint, and duplicates across splits are counted."""
+def test_the_metadata_describe_the_data_set(run: tuple[Trained, Dataset, Recipe]) -> None:
+    """They have the size and fingerprint of each split, and the number of duplicates across splits."""
     description, _ = build_metadata(*run)
     _, dataset, recipe = run
     assert isinstance(description, CheckpointMetadata)

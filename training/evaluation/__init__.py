@@ -1,1 +1,1 @@
-"""What a trained network is worth: metrics, calibration, errors."""
+"""Evaluation of a trained network: metrics, calibration and errors."""

@@ -1,4 +1,4 @@
-"""The report of a run: one page that shows all of it, whatever came of the run."""
+"""The report of a run: one page that shows all results, whatever the run gave."""
 
 import base64
 from dataclasses import dataclass
@@ -17,17 +17,18 @@ from models.preprocess import Preprocessing
 from tests.fakes.pages import Page
 from training.data.dataset import Split
 from training.evaluation.calibration import calibrate
+from training.evaluation.evaluation import Evaluation, evaluate_predictions
 from training.report.report import PICTURES, write_report
 
 LABELS = ("cat", "dog", "eel", "fox")
 SECTIONS = [
-    *("In short", "Training", "Confusion", "Reliability", "Prediction sets", "The worst mistakes", "Labels"),
-    *("Recipe", "Data", "Environment"),
+    *("Summary", "Training curves", "Confusion matrix", "Reliability of the probabilities", "Prediction sets"),
+    *("Most confident mistakes", "Results by label", "Training settings", "Data set", "Environment"),
 ]
 NO_CALIBRATION = "There is no calibration"
 
 
-def description(labels: tuple[str, ...] = LABELS, epochs: int = 3, **changes: Any) -> CheckpointMetadata:
+def make_metadata(labels: tuple[str, ...] = LABELS, epochs: int = 3, **changes: Any) -> CheckpointMetadata:
     epoch = {"train_loss": 2.0, "val_loss": 1.5, "train_accuracy": 0.25, "val_accuracy": 0.5, "rate": 0.1}
     fields: dict[str, Any] = {
         "architecture": Architecture("vgg11_bn", len(labels), input_size=32),
@@ -43,18 +44,20 @@ def description(labels: tuple[str, ...] = LABELS, epochs: int = 3, **changes: An
     return CheckpointMetadata(**(fields | changes))
 
 
-def answers(classes: int = 4, count: int = 300, sureness: float = 2.0, seed: int = 0) -> tuple[Split, Tensor]:
-    """Images of random colours, and overconfident logits, the better the larger `sureness` is."""
+def make_predictions(
+    classes: int = 4, count: int = 300, confidence: float = 2.0, seed: int = 0
+) -> tuple[Split, Tensor]:
+    """Images of random colours, and overconfident logits. A higher `confidence` gives a higher accuracy."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (count,), generator=generator)
     colours = torch.randint(256, (count, 1, 1, 3), dtype=torch.uint8, generator=generator)
-    logits = 5 * (torch.randn(count, classes, generator=generator) + sureness * torch.eye(classes)[labels])
+    logits = 5 * (torch.randn(count, classes, generator=generator) + confidence * torch.eye(classes)[labels])
     return Split(colours.expand(count, 32, 32, 3), labels), logits
 
 
-def calibrated(classes: int = 4, **changes: Any) -> dict[str, Any]:
-    """A description's temperature and calibration, made from other answers of the same kind."""
-    split, logits = answers(classes, seed=1, **changes)
+def make_calibration(classes: int = 4, **changes: Any) -> dict[str, Any]:
+    """The metadata's temperature and calibration, from other predictions of the same kind."""
+    split, logits = make_predictions(classes, seed=1, **changes)
     temperature, calibration = calibrate(logits, split.labels)
     return {"temperature": temperature, "calibration": calibration}
 
@@ -65,10 +68,15 @@ class Report:
     page: Page
 
 
-def report(folder: Path, described: CheckpointMetadata, split: Split, logits: Tensor) -> Report:
-    path = write_report(folder, described, "0123456789ab", split, logits)
+def make_report(folder: Path, metadata: CheckpointMetadata, split: Split, logits: Tensor) -> Report:
+    path = write_report(folder, metadata, "0123456789ab", evaluate(metadata, split, logits))
     assert path == folder / "report.html"
     return Report(folder, Page(path.read_text("utf-8")))
+
+
+def evaluate(metadata: CheckpointMetadata, split: Split, logits: Tensor) -> Evaluation:
+    name = "test" if "test" in metadata.metrics else "val"
+    return evaluate_predictions(name, split, logits, metadata.temperature, metadata.calibration)
 
 
 def pngs(folder: Path) -> list[str]:
@@ -79,18 +87,18 @@ def pngs(folder: Path) -> list[str]:
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """The report of a calibrated run over four labels."""
     folder = tmp_path_factory.mktemp("checkpoints") / "pets"
-    return report(folder, description(**calibrated()), *answers())
+    return make_report(folder, make_metadata(**make_calibration()), *make_predictions())
 
 
-def test_a_page_says_all_of_it_in_order(usual: Report) -> None:
-    """Every section is there, with network, data and version on top."""
+def test_the_page_has_all_sections_in_order(usual: Report) -> None:
+    """The network, the data set and the version are at the top."""
     assert usual.page.inside("h2") == SECTIONS
     assert usual.page.inside("h1") == ["vgg11_bn trained on <pets>"]
-    assert usual.page.inside("p")[0].startswith("Version 0123456789ab, made 20")
+    assert usual.page.inside("p")[0].startswith("Version 0123456789ab, created at 20")
 
 
-def test_a_page_needs_no_other_file(usual: Report) -> None:
-    """Its only links are its pictures, which are in it, and lie beside it too; each has a text."""
+def test_the_page_needs_no_other_file(usual: Report) -> None:
+    """The pictures are inside the page, and also beside it as files. Each has a text."""
     tags = {tag for tag, _ in usual.page.tags}
     assert not tags & {"script", "link", "iframe", "object", "a", "base", "form"}
     images = usual.page.attributes("img")
@@ -102,14 +110,14 @@ def test_a_page_needs_no_other_file(usual: Report) -> None:
     assert "url(" not in usual.page.inside("style")[0]
 
 
-def test_the_headline_has_the_figures(usual: Report) -> None:
-    """Accuracy with its interval, and what the calibration did to the probabilities."""
-    split, logits = answers()
-    right = int((logits.argmax(1) == split.labels).sum())
+def test_the_summary_has_the_main_results(usual: Report) -> None:
+    """It shows the accuracy with its interval, and the probabilities before and after the calibration."""
+    split, logits = make_predictions()
+    correct = int((logits.argmax(1) == split.labels).sum())
     values, notes = usual.page.inside("dd"), usual.page.inside("small")
     assert usual.page.inside("dt")[0] == "Test accuracy"
-    assert values[0] == f"{right / 300:.2%}"
-    assert notes[0].startswith(f"{right} of 300; 95% interval ")
+    assert values[0] == f"{correct / 300:.2%}"
+    assert notes[0].startswith(f"{correct} of 300 images; 95% interval ")
     nll = torch.nn.functional.cross_entropy(logits.double(), split.labels)
     assert values[2].startswith(f"{nll:.4f} → ")
     assert float(values[2].split()[-1]) < float(nll)
@@ -117,19 +125,19 @@ def test_the_headline_has_the_figures(usual: Report) -> None:
 
 
 def test_tables_have_a_row_for_each_coverage_and_label(usual: Report) -> None:
-    """What was asked for and what was kept, and how each label fares; nothing else than numbers in them."""
+    """They show the requested and empirical coverage, and the results of each label. No cell is NaN."""
     rows = {row[0]: row[1:] for row in usual.page.rows}
     for coverage in (80, 90, 95, 99):
-        kept = float(rows[f"{coverage}%"][0].rstrip("%"))
-        assert coverage - 6 < kept <= 100
-    split, _ = answers()
+        empirical = float(rows[f"{coverage}%"][0].rstrip("%"))
+        assert coverage - 6 < empirical <= 100
+    split, _ = make_predictions()
     images = [int(rows[label][0]) for label in LABELS]
     assert images == torch.bincount(split.labels).tolist()
     assert "nan" not in " ".join(cell for row in usual.page.rows for cell in row)
 
 
 def test_recipe_data_and_machine_are_listed(usual: Report) -> None:
-    """Whatever the description holds, parts in parts."""
+    """All values of the metadata are on the page, nested ones too."""
     rows = [row for row in usual.page.rows if len(row) == 2]
     for row in (["flip", "none"], ["name", "folder:/data/<pets>"], ["fingerprint", "0f" * 32]):
         assert row in rows
@@ -137,36 +145,36 @@ def test_recipe_data_and_machine_are_listed(usual: Report) -> None:
 
 
 def test_the_worst_mistakes_are_shown(usual: Report) -> None:
-    """The surest wrong answers come as pictures and in a table, the surest first."""
-    header = ["right label", "given label", "probability", "image of the split"]
+    """They are on the page as pictures and in a table, the most confident first."""
+    header = ["true label", "predicted label", "probability", "image index"]
     start = usual.page.rows.index(header) + 1
     found = usual.page.rows[start : start + 25]
-    split, logits = answers()
-    given = logits.argmax(1)
+    split, logits = make_predictions()
+    predicted = logits.argmax(1)
     probabilities = [float(row[2].rstrip("%")) for row in found]
     assert probabilities == sorted(probabilities, reverse=True)
     with Image.open(usual.folder / "mistakes.png") as opened:
         colours = {colour for _, colour in opened.convert("RGB").getcolors(maxcolors=2**24) or []}
-    for right, wrong, _, number in found:
-        image = int(number)
-        assert (LABELS.index(right), LABELS.index(wrong)) == (int(split.labels[image]), int(given[image]))
-        assert right != wrong
+    for true, wrong, _, index in found:
+        image = int(index)
+        assert (LABELS.index(true), LABELS.index(wrong)) == (int(split.labels[image]), int(predicted[image]))
+        assert true != wrong
         assert tuple(split.images[image, 0, 0].tolist()) in colours
 
 
-def test_the_model_card_lies_beside_it(usual: Report) -> None:
+def test_the_model_card_is_beside_the_report(usual: Report) -> None:
     """It names the checkpoint beside the folder."""
     card = (usual.folder / "README.md").read_text("utf-8")
     assert card.startswith("---\n")
     assert "vgg-serve --checkpoint ../pets.safetensors\n" in card
 
 
-def test_without_calibration_it_says_so(tmp_path: Path) -> None:
-    """One reliability diagram, and a sentence for the prediction sets; what an older report had goes."""
+def test_a_report_without_calibration(tmp_path: Path) -> None:
+    """It has one reliability diagram, and a sentence in place of the prediction sets. Old pictures are deleted."""
     for name in PICTURES:
         (tmp_path / f"{name}.png").write_bytes(b"old")
     (tmp_path / "mine.png").write_bytes(b"mine")
-    found = report(tmp_path, description(epochs=1), *answers())
+    found = make_report(tmp_path, make_metadata(epochs=1), *make_predictions())
     assert pngs(tmp_path) == ["confusion", "curves", "mine", "mistakes", "reliability"]
     assert len(found.page.attributes("img")) == 4
     assert sum(NO_CALIBRATION in text for text in found.page.inside("p")) == 2
@@ -176,12 +184,12 @@ def test_without_calibration_it_says_so(tmp_path: Path) -> None:
 
 
 def test_two_labels_without_a_mistake(tmp_path: Path) -> None:
-    """Sentences stand where there is nothing to show, and no figure warns."""
-    split, logits = answers(2, sureness=50.0)
+    """Sections without mistakes have a sentence, no plot warns, and labels are escaped."""
+    split, logits = make_predictions(2, confidence=50.0)
     labels = ("<script>alert(1)</script>", "$\\frac 猫\n\ud800")
-    found = report(tmp_path, description(labels, **calibrated(2, sureness=50.0)), split, logits)
+    found = make_report(tmp_path, make_metadata(labels, **make_calibration(2, confidence=50.0)), split, logits)
     assert pngs(tmp_path) == ["coverage", "curves", "reliability"]
-    assert found.page.inside("p").count("No image was given a wrong label.") == 2
+    assert found.page.inside("p").count("There is no mistake: every image got its true label.") == 2
     assert found.page.inside("dd")[0] == "100.00%"
     assert found.page.rows[-1]
     names = [row[0] for row in found.page.rows]
@@ -189,14 +197,16 @@ def test_two_labels_without_a_mistake(tmp_path: Path) -> None:
     assert labels[1].replace("\ud800", r"\ud800") in names
 
 
-def test_of_many_labels_the_most_confused_are_listed(tmp_path: Path) -> None:
-    """A thousand labels get a table in place of a matrix, and a row each, with dashes for those without images."""
+def test_many_labels_get_a_table_of_the_most_confused(tmp_path: Path) -> None:
+    """With a thousand labels a table replaces the matrix. Each label has a row, with dashes if it has no images."""
     labels = tuple(f"label {i:03}" for i in range(1000))
-    split, logits = answers(1000, count=60, sureness=3.0)
-    found = report(tmp_path, description(labels, **calibrated(1000, count=60, sureness=3.0)), split, logits)
+    split, logits = make_predictions(1000, count=60, confidence=3.0)
+    found = make_report(
+        tmp_path, make_metadata(labels, **make_calibration(1000, count=60, confidence=3.0)), split, logits
+    )
     assert pngs(tmp_path) == ["coverage", "curves", "mistakes", "reliability"]
     pairs = found.page.rows[
-        found.page.rows.index(["right label", "given label", "images", "share of the right label's"]) + 1
+        found.page.rows.index(["true label", "predicted label", "images", "share of the true label"]) + 1
     ]
     assert pairs[0] != pairs[1]
     assert int(pairs[2]) >= 1
@@ -206,15 +216,17 @@ def test_of_many_labels_the_most_confused_are_listed(tmp_path: Path) -> None:
     assert sum(row[3] == "–" for row in rows) == 1000 - len(set(split.labels.tolist()))  # noqa: RUF001
 
 
-def test_figures_of_val_are_called_so(tmp_path: Path) -> None:
-    """Without a test split the page says that the figures are of another."""
-    found = report(tmp_path, description(metrics={"val": {}}), *answers(count=30))
-    assert found.page.inside("dt")[0] == "Val accuracy"
+def test_results_of_val_are_marked(tmp_path: Path) -> None:
+    """Without a test split the page says that the results are those of the validation split."""
+    found = make_report(tmp_path, make_metadata(metrics={"val": {}}), *make_predictions(count=30))
+    assert found.page.inside("dt")[0] == "Validation accuracy"
     assert any("There is no test split" in text for text in found.page.inside("p"))
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_of_the_system(tmp_path: Path) -> None:
-    """A file in its place is an OSError, which the command can tell of in a line."""
+def test_a_folder_that_cannot_be_created_is_an_os_error(tmp_path: Path) -> None:
+    """The command shows it in one line."""
     (tmp_path / "pets").touch()
+    metadata = make_metadata(epochs=1)
+    evaluation = evaluate(metadata, *make_predictions(count=30, confidence=50.0))
     with pytest.raises(OSError, match="pets"):
-        write_report(tmp_path / "pets", description(epochs=1), "abc", *answers(count=30, sureness=50.0))
+        write_report(tmp_path / "pets", metadata, "abc", evaluation)
