@@ -1,9 +1,9 @@
-# The server alone, without training. Any base with apt and python3 >= 3.11 will do. The default is the CUDA release
-# that the lock file's torch is built with: torch brings its own CUDA libraries, the base refuses a driver that is too
-# old for them, and the driver itself comes from the host.
+# The image of the server, without training. Any base with apt and python3 >= 3.11 works. The default base is the CUDA
+# release that the lock file's torch is built with. torch brings its own CUDA libraries. The driver comes from the host,
+# and the base refuses a driver that is too old.
 ARG BASE=docker.io/nvidia/cuda:13.0.3-base-ubuntu24.04
 
-# ca-certificates: Debian's and Ubuntu's pip looks there instead of bringing its own.
+# ca-certificates: the pip of Debian and Ubuntu reads the certificates there and has none of its own.
 FROM ${BASE} AS python
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ca-certificates python3 \
@@ -12,23 +12,22 @@ RUN apt-get update \
     && python3 -m venv --without-pip /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 
-# pip works from its own stage, mounted where it is needed, so that the image never holds it.
+# pip stays in its own stage and is mounted where it is needed, so it is not in the image.
 FROM python AS pip
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3-venv \
     && /usr/bin/python3 -m venv /opt/pip
 
-# What to install, cut out of two files that change more often than it does. torch and its CUDA libraries are 5.6 of
-# the image's 6 GB: in a layer of their own, they are sent again only when they themselves have changed.
+# The lock file in two parts. torch and its CUDA libraries are 5.6 of the image's 6 GB. They have a layer of their own,
+# which is sent again only when they have changed.
 FROM python AS requirements
 WORKDIR /requirements
-COPY pyproject.toml requirements.lock ./
-RUN grep --extended-regexp '^(torch==|triton==|nvidia-|cuda-)' requirements.lock > torch.txt \
-    && python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
-        > server.txt
+COPY deploy/server.lock ./
+RUN sed --regexp-extended '/^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==/,/[^\]$/!d' server.lock > torch.txt \
+    && sed --regexp-extended '/^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==/,/[^\]$/d' server.lock > server.txt
 
-# Compiled here, as nothing can be written later. Unchecked, as the sources beside it cannot change either; and readable
-# by all, whatever the umask of the checkout.
+# Compiled here, because the running server cannot write. "unchecked-hash", because the sources cannot change either.
+# chmod makes the files readable for every user, whatever the umask of the checkout was.
 FROM python AS code
 WORKDIR /srv/vggserve
 COPY LICENSE deploy/healthcheck.py ./
@@ -41,12 +40,12 @@ COPY --from=requirements /requirements/torch.txt /opt/venv/requirements/
 RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
     --mount=type=cache,target=/root/.cache/pip \
     /opt/pip/bin/pip --python /opt/venv/bin/python install --root-user-action ignore --only-binary :all: \
-        --no-deps --requirement /opt/venv/requirements/torch.txt
-COPY --from=requirements /requirements/server.txt /requirements/requirements.lock /opt/venv/requirements/
+        --no-deps --require-hashes --requirement /opt/venv/requirements/torch.txt
+COPY --from=requirements /requirements/server.txt /opt/venv/requirements/
 RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
     --mount=type=cache,target=/root/.cache/pip \
     /opt/pip/bin/pip --python /opt/venv/bin/python install --root-user-action ignore --only-binary :all: \
-        --constraint /opt/venv/requirements/requirements.lock --requirement /opt/venv/requirements/server.txt
+        --no-deps --require-hashes --requirement /opt/venv/requirements/server.txt
 COPY --from=code /srv/vggserve /srv/vggserve
 
 ENV VGG_HOST=0.0.0.0 \
@@ -59,13 +58,13 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --start-period=5m --interval=10s --timeout=5s --retries=3 CMD ["python", "/srv/vggserve/healthcheck.py"]
-# No shell and no init between: python is process 1 and gets the signal itself, and it starts no other process.
+# Without a shell, python is process 1 and gets the signals itself. It starts no other process, so it needs no init.
 ENTRYPOINT ["python", "-m", "app"]
 
 ARG BASE
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="vggserve" \
-      org.opencontainers.image.description="A trustworthy VGG classifier on HTTP" \
+      org.opencontainers.image.description="An HTTP server for VGG classifiers with calibrated probabilities" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.base.name="${BASE}" \
       org.opencontainers.image.revision="${REVISION}"

@@ -1,0 +1,60 @@
+"""The documents name files that exist, and the lock files pin what pyproject.toml asks for."""
+
+import re
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    path for pattern in ("*.md", "docs/*.md", "deploy/*.md", "benchmarks/results/*.md") for path in ROOT.glob(pattern)
+)
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+CODE_PATH = re.compile(r"`((?:app|benchmarks|deploy|docs|examples|models|tests|training)/[\w./-]*)`")
+PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
+HASHED_PIN = re.compile(r"^[a-z0-9-]+==\S+[^\n]* \\\n    --hash=sha256:", re.MULTILINE)
+LONGEST_README = 120
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files(path: Path) -> None:
+    """Every relative link has its file or folder."""
+    for link in LINK.findall(path.read_text("utf-8")):
+        assert (path.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_named_paths_exist(name: str) -> None:
+    """A file or folder that a document names by its path from the root is there."""
+    for path in CODE_PATH.findall((ROOT / name).read_text("utf-8")):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_readme_is_short() -> None:
+    """It has at most 120 lines. Details are in docs/."""
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= LONGEST_README
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "deploy/server.lock"])
+def test_every_pin_has_a_hash(name: str) -> None:
+    """Both lock files are installed with --require-hashes."""
+    text = (ROOT / name).read_text("utf-8")
+    assert len(PIN.findall(text)) == len(HASHED_PIN.findall(text)) > 0
+
+
+def test_the_servers_lock_file_is_part_of_the_other() -> None:
+    """The image runs the versions that the tests ran."""
+    pins = [set(PIN.findall((ROOT / name).read_text("utf-8"))) for name in ("deploy/server.lock", "requirements.lock")]
+    assert pins[0] < pins[1]
+
+
+def test_every_dependency_is_locked() -> None:
+    """A dependency that is added to pyproject.toml needs `make lock`."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    groups = (*pyproject["project"]["optional-dependencies"].values(), *pyproject["dependency-groups"].values())
+    everything = {pin[0] for pin in PIN.findall((ROOT / "requirements.lock").read_text("utf-8"))}
+    server = {pin[0] for pin in PIN.findall((ROOT / "deploy/server.lock").read_text("utf-8"))}
+    for wanted, locked in ((pyproject["project"]["dependencies"], server), ([*chain(*groups)], everything)):
+        assert {re.split(r"[>;]", requirement)[0] for requirement in wanted} <= locked
