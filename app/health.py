@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """`unwell`: every replica fails its canary, some may recover; `lost`: none is left.
+    """`unwell`: every replica fails its golden check, some may recover; `lost`: all are given up.
 
     `closed` is the end of draining: the server no longer accepts. `failed`: no model could be loaded.
     """

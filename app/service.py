@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vggserve.service")
 LARGEST_BODIES_AT_ONCE = 16  # or more, as most are smaller
+RETRY_SECONDS = 1.0  # between golden checks while they fail
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -31,7 +32,7 @@ R = TypeVar("R")
 class Service:
     """Made anywhere; started and closed on the event loop. Raises ValueError for keys that cannot be read."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, retry_seconds: float = RETRY_SECONDS) -> None:
         self.settings = settings
         self.health = Health()
         self.metrics = Metrics()
@@ -41,6 +42,7 @@ class Service:
         self.idle = asyncio.Event()  # set while no request is being answered
         self.idle.set()
         self._requests = 0
+        self._retry_seconds = retry_seconds
         self._reloading = asyncio.Lock()
         self._pipeline: Pipeline | None = None
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
@@ -91,22 +93,25 @@ class Service:
         from app.serving.pipeline import Pipeline
 
         old = self._pipeline
-        self._pipeline = new = Pipeline(model, self.settings, self._decoders, self.metrics, self._examine)
-        self.metrics.watch_queue(lambda: new.batcher.depth)
+        self._pipeline = new = Pipeline(
+            model, self.settings, self._decoders, self.metrics, self._update_health, self._retry_seconds
+        )
+        new.start()
+        self.metrics.watch_queue(lambda: new.queue.depth)
         self.metrics.model.clear()
         self.metrics.model.labels(model.description.architecture.name, model.version).set(1)
-        self._examine()
+        self._update_health()
         return old
 
-    def _examine(self) -> None:
-        """Health is what the replicas of the model that answers now say of it, whichever model's have changed."""
+    def _update_health(self) -> None:
+        """Derives the health from the replicas of the current model, also where those of an older one have changed."""
         assert self._pipeline is not None
-        batcher = self._pipeline.batcher
-        self.metrics.replicas.set(batcher.healthy)
-        if batcher.healthy:
+        replicas = self._pipeline.replicas
+        self.metrics.replicas.set(replicas.healthy)
+        if replicas.healthy:
             self.health.enter(Phase.READY)
-        elif batcher.alive:
-            self.health.enter(Phase.UNWELL, "every replica of the model fails its canary")
+        elif replicas.alive:
+            self.health.enter(Phase.UNWELL, "every replica of the model fails its golden check")
         else:
             self.health.enter(Phase.LOST, "every replica of the model is lost for good")
 

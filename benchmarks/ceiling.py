@@ -56,8 +56,8 @@ def find_best(classifier: "Classifier", pixels: Sequence["Pixels"], largest: int
         size = 1
         while size <= largest:
             batch = filled(pixels, size)
-            classifier.predict(batch)
-            trial = repeat(partial(classifier.predict, batch), size, TRIAL_SECONDS)
+            classifier.compute_logits(batch)
+            trial = repeat(partial(classifier.compute_logits, batch), size, TRIAL_SECONDS)
             if trial.rate > best:
                 best, fastest = trial.rate, (threads, batch)
             if size / trial.rate > TRIAL_SECONDS:
@@ -79,13 +79,13 @@ async def measure(checkpoint: Path, images: Sequence[bytes], rounds: int, second
 
     from app.decoding.images import decode
     from app.errors import ServiceError
-    from app.serving.classifier import LARGEST_BATCH, load
+    from app.serving.classifier import LARGEST_BATCH, load_classifier
     from models.checkpoint import read_checkpoint
     from models.device import find_device
 
     loaded = read_checkpoint(checkpoint)
     a, preprocessing = loaded.description.architecture, loaded.description.preprocessing
-    classifier = load(loaded, "auto", "auto")
+    classifier = load_classifier(loaded, "auto", "auto")
     try:
         pixels = [decode(image, preprocessing, MAX_IMAGE_PIXELS) for image in images]
     except ServiceError as error:
@@ -102,7 +102,7 @@ async def measure(checkpoint: Path, images: Sequence[bytes], rounds: int, second
             servers[-1].pause()
 
         async def model() -> Visit:
-            return repeat(partial(classifier.predict, batch), size, seconds)
+            return repeat(partial(classifier.compute_logits, batch), size, seconds)
 
         async def decoding() -> Visit:
             return repeat(lambda: decode(next(endless), preprocessing, MAX_IMAGE_PIXELS), 1, min(1.0, seconds))

@@ -36,8 +36,8 @@ LOOP_STAGES = {
 }
 MODEL = "the model"
 WORKER_STAGES = {
-    "app.serving.classifier.Classifier.predict": MODEL,
-    "app.serving.classifier.Classifier.scores": "softmax, calibration",
+    "app.serving.classifier.Classifier.compute_logits": MODEL,
+    "app.serving.classifier.Classifier.make_predictions": "softmax, calibration",
 }
 LOOP, DECODE, WORKER = "event loop between stages", "decoding threads", "the model's thread outside it"
 

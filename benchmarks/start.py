@@ -24,13 +24,13 @@ from models.files import read_file
 YARDSTICK = "import os, pathlib, sys, torch; pathlib.Path(sys.argv[1]).read_bytes(); os._exit(0)"
 PARTS = ("interpreter", "app without torch", "torch, and the file meanwhile", "the rest's imports")
 LOADING = {  # function -> what it is called here
-    "app.serving.pipeline.read": "the checkpoint's tensors and hash",
-    "app.serving.classifier.restore": "building the network",
-    "app.serving.classifier.fold": "folding",
-    "app.serving.classifier.Classifier.__init__": "placing and packing",
-    "app.serving.classifier._golden_deviation": "the golden sample",
-    "app.serving.classifier.find_threads": "warm-up: threads",
-    "app.serving.classifier.find_ceiling": "warm-up: batch ceiling",
+    "app.serving.pipeline.read_checkpoint": "the checkpoint's tensors and hash",
+    "app.serving.classifier.restore_model": "building the network",
+    "app.serving.classifier.fuse": "fusing",
+    "app.serving.classifier.Classifier.__init__": "placing and prepacking",
+    "app.serving.classifier._measure_golden_change": "the golden sample",
+    "app.serving.classifier.find_threads": "autotune: threads",
+    "app.serving.classifier.find_max_batch_size": "autotune: batch size",
 }
 
 

@@ -35,7 +35,7 @@ class Classifier:
     ) -> None:
         self.name = str(device)
         self.dtype = dtype
-        self.ceiling = 1
+        self.max_batch_size = 1
         self._description = description
         self._golden = golden_pixels(description.golden.image, description.preprocessing)
         self._device = device
@@ -43,39 +43,42 @@ class Classifier:
         model.load_state_dict(placed, assign=True)
         self._model = prepack(model) if device.type == "cpu" and can_prepack(dtype) else model
 
-    def predict(self, images: Sequence[Pixels]) -> Logits:
-        """Raises what torch raises: OutOfMemoryError, or RuntimeError for a device that is gone."""
+    def compute_logits(self, images: Sequence[Pixels]) -> Logits:
+        """N images of (S, S, C) uint8 -> (N, K) float32 logits.
+
+        Raises what torch raises: OutOfMemoryError, or RuntimeError for a device that is lost.
+        """
         # A GPU reads pinned memory itself, while the CPU goes on.
         batch = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=self._device.type == "cuda")
         np.stack(images, out=batch.numpy())
-        result: Logits = self.logits(batch.to(self._device, non_blocking=True)).cpu().numpy()
+        result: Logits = self.forward(batch.to(self._device, non_blocking=True)).cpu().numpy()
         return result
 
-    def scores(self, logits: Logits) -> list[Prediction]:
-        """(N, K) logits -> what they say of each image."""
+    def make_predictions(self, logits: Logits) -> list[Prediction]:
+        """(N, K) logits -> one prediction for each image."""
         return make_predictions(torch.from_numpy(logits), self._description.temperature, self._description.calibration)
 
     @torch.inference_mode()
-    def logits(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(N, S, S, C) uint8 -> (N, K) float32 logits, both on the classifier's device."""
         logits: Tensor = self._model(normalise(images, self._description.preprocessing).to(self.dtype))
         return logits.float()
 
-    def golden_deviation(self) -> float:
-        """How far the golden sample's probabilities are from those of the trained network."""
-        logits = torch.from_numpy(self.predict([self._golden])[0])
+    def measure_golden_change(self) -> float:
+        """The largest difference of a probability of the golden sample from the trained network's."""
+        logits = torch.from_numpy(self.compute_logits([self._golden])[0])
         return largest_probability_change(self._description.golden, logits, self._description.temperature)
 
-    def canary(self) -> bool:
-        """Whether the golden sample's answer is still within the tolerance."""
-        return self.golden_deviation() <= TOLERANCE[self.dtype]
+    def passes_golden_check(self) -> bool:
+        """Whether the golden sample's probabilities are still within the tolerance."""
+        return self.measure_golden_change() <= TOLERANCE[self.dtype]
 
-    def predict_golden(self, images: int) -> Logits:
-        """A batch of that many golden samples, to try what the replica can do."""
-        return self.predict([self._golden] * images)
+    def run_golden_batch(self, batch_size: int) -> Logits:
+        """Computes the logits of a batch that holds the golden sample `batch_size` times."""
+        return self.compute_logits([self._golden] * batch_size)
 
 
-def load(
+def load_classifier(
     checkpoint: Checkpoint, device: str, dtype: str, max_batch: int | None = None, replicas: int = 1
 ) -> Classifier:
     """Load, fold, choose the precision, check the golden sample, warm up, as one of `replicas` on the machine.
@@ -86,21 +89,23 @@ def load(
     target = find_device(device)
     for candidate in [getattr(torch, dtype)] if dtype != "auto" else _candidates(target):
         classifier = Classifier(fuse(restore_model(checkpoint)), checkpoint.description, target, candidate)
-        moved = _golden_deviation(classifier)
+        moved = _measure_golden_change(classifier)
         if moved <= TOLERANCE[candidate]:
             if target.type == "cpu":
-                find_threads(classifier.predict_golden, replicas)
-            classifier.ceiling = find_max_batch_size(classifier.predict_golden, max_batch or LARGEST_BATCH[target.type])
+                find_threads(classifier.run_golden_batch, replicas)
+            classifier.max_batch_size = find_max_batch_size(
+                classifier.run_golden_batch, max_batch or LARGEST_BATCH[target.type]
+            )
             return classifier
         log.warning("%s on %s moves a probability of the golden sample by %.2g", candidate, target, moved)
     fault = f"does not give its golden sample's answer on {target} in {candidate}: a probability moves by {moved:.2g}"
     raise CheckpointError(checkpoint.path, fault)
 
 
-def _golden_deviation(classifier: Classifier) -> float:
+def _measure_golden_change(classifier: Classifier) -> float:
     """Infinite where torch lacks a kernel: on CPUs it has no response normalisation in bfloat16."""
     try:
-        return classifier.golden_deviation()
+        return classifier.measure_golden_change()
     except NotImplementedError:
         return float("inf")
 

@@ -29,7 +29,7 @@ def test_started_stays() -> None:
     health = Health()
     assert not health.started
     health.enter(Phase.READY)
-    health.enter(Phase.UNWELL, "a canary failed")
+    health.enter(Phase.UNWELL, "a golden check failed")
     assert health.started
 
 

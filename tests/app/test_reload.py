@@ -136,7 +136,7 @@ async def test_a_load_that_fails_changes_nothing(
         raise fault
 
     async with serving(path, api_keys="secret") as client:
-        monkeypatch.setattr("app.serving.pipeline.load", fail)
+        monkeypatch.setattr("app.serving.pipeline.load_classifier", fail)
         response = await client.post("/admin/reload", headers=KEY)
         assert (response.status_code, response.json()["code"]) == (500, "reload_failed")
         assert type(fault).__name__ in response.json()["detail"]
