@@ -8,6 +8,8 @@ import gc
 import logging
 import signal
 import socket
+from collections.abc import Awaitable
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -64,11 +66,11 @@ class Server(uvicorn.Server):
     async def _drain(self) -> None:
         settings, health = self.service.settings, self.service.health
         health.enter(Phase.DRAINING, "the server is shutting down")
-        await _wait(self._hurry, settings.drain_delay)
+        await _wait(self._hurry.wait(), settings.drain_delay)
         for server in self.servers:
             server.close()
         health.enter(Phase.CLOSED, "the server no longer accepts requests")
-        await _wait(self.service.idle, settings.shutdown_timeout)
+        await _wait(self.service.requests.wait_until_zero(), settings.shutdown_timeout)
         self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
@@ -79,9 +81,8 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or self.service.failure is not None
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
+async def _wait(condition: Awaitable[object], seconds: float) -> None:
+    """Returns when `condition` is met, or after `seconds`."""
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
+            await condition

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from app.errors import NotReady
 from app.health import Health, Phase
+from app.in_flight import InFlight
 from app.memory import BodyMemory, trim
 from app.metrics import Metrics
 from app.settings import Settings
@@ -39,9 +40,8 @@ class Service:
         self.keys = settings.keys()
         self.body_memory = BodyMemory(LARGEST_BODIES_AT_ONCE * settings.max_body_bytes)
         self.failure: Exception | None = None
-        self.idle = asyncio.Event()  # set while no request is being answered
-        self.idle.set()
-        self._requests = 0
+        self.requests = requests = InFlight()
+        self.metrics.watch_requests(lambda: requests.count)
         self._retry_seconds = retry_seconds
         self._reloading = asyncio.Lock()
         self._pipeline: Pipeline | None = None
@@ -77,16 +77,17 @@ class Service:
             self.keys, old = keys, self._swap(model)
             self.metrics.reloads.labels("swapped").inc()
             if old is not None:
-                await old.unused()
+                await old.requests.wait_until_zero()
                 old.close()
             return model
 
     @contextmanager
     def pipeline(self) -> Iterator["Pipeline"]:
         """The model that answers now, kept for the length of the block. Raises NotReady."""
-        if self._pipeline is None:
+        pipeline = self._pipeline
+        if pipeline is None:
             raise NotReady(f"The service is not ready: {self.health.reason}.")
-        with self._pipeline.in_use() as pipeline:
+        with pipeline.requests:
             yield pipeline
 
     def _swap(self, model: "LoadedModel") -> "Pipeline | None":
@@ -115,26 +116,12 @@ class Service:
         else:
             self.health.enter(Phase.LOST, "every replica of the model is lost for good")
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """Counts the block as a request in flight."""
-        self._requests += 1
-        self.metrics.in_flight.set(self._requests)
-        self.idle.clear()
-        try:
-            yield
-        finally:
-            self._requests -= 1
-            self.metrics.in_flight.set(self._requests)
-            if not self._requests:
-                self.idle.set()
-
     async def close(self) -> None:
         """Ends the threads; waits for the model's if nothing is in flight, which else may never end."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
         if self._pipeline is not None:
             self._pipeline.close()
-            if self.idle.is_set():
+            if not self.requests.count:
                 await _in_thread(self._pipeline.join)
 
 

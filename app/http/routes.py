@@ -89,7 +89,7 @@ async def predict(request: Request) -> Response:
         async with within(deadline):
             uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, claim)
         async with while_connected(request):
-            outcomes = await pipeline.classify(uploads, deadline, coverage)
+            outcomes = await pipeline.classify([upload.data for upload in uploads], deadline, coverage)
     raise_if_all_failed(outcomes)
     predictions = [
         prediction(outcome, labels, top_k, coverage, upload.filename)

@@ -7,17 +7,15 @@ of HTTP.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 
 from app.decoding.images import decode
 from app.errors import DeadlineExceeded, Internal, ServiceError
-from app.http.uploads import Upload
+from app.in_flight import InFlight
 from app.metrics import Metrics
 from app.serving.classifier import Classifier, load_classifier
 from app.serving.entry import Entry, TimedPrediction
@@ -93,28 +91,10 @@ class Pipeline:
             )
             for classifier in model.classifiers
         ]
-        self._users = 0
-        self._unused = asyncio.Event()
+        self.requests = InFlight()  # that are answered by this model
         self._max_image_pixels = settings.max_image_pixels
         self._decoders = decoders
         self._metrics = metrics
-
-    @contextmanager
-    def in_use(self) -> Iterator[Self]:
-        """Counts the block as a user, for whom the model is kept."""
-        self._users += 1
-        self._unused.clear()
-        try:
-            yield self
-        finally:
-            self._users -= 1
-            if not self._users:
-                self._unused.set()
-
-    async def unused(self) -> None:
-        """Returns when nobody uses the model, which must have been replaced before."""
-        if self._users:
-            await self._unused.wait()
 
     def start(self) -> None:
         """Starts the model's threads."""
@@ -131,18 +111,19 @@ class Pipeline:
             worker.join()
 
     async def classify(
-        self, uploads: Sequence[Upload], deadline: float, coverage: float | None
+        self, images: Sequence[bytes | ServiceError], deadline: float, coverage: float | None
     ) -> list[Classification | ServiceError]:
-        """Each image's outcome, in order. `deadline` is in `time.monotonic` seconds. Raises QueueFull.
+        """Returns each image's classification or error, in order. `images` are files' bytes, or errors to hand on.
 
-        A `coverage` may only be asked of a model with a calibration.
+        `deadline` is in `time.monotonic` seconds. `coverage` must be None for a model without a calibration. Raises
+        QueueFull and NotReady.
         """
-        with self.queue.reserve(len(uploads), deadline) as entries:
-            for entry, upload in zip(entries, uploads, strict=True):
-                if isinstance(upload.data, ServiceError):
-                    self.queue.fail(entry, upload.data)
+        with self.queue.reserve(len(images), deadline) as entries:
+            for entry, image in zip(entries, images, strict=True):
+                if isinstance(image, ServiceError):
+                    self.queue.fail(entry, image)
                 else:
-                    self._decoders.submit(self._decode, upload.data, entry)
+                    self._decoders.submit(self._decode, image, entry)
             await asyncio.wait([entry.future for entry in entries], timeout=max(0.0, deadline - time.monotonic()))
             return [self._outcome(entry, coverage) for entry in entries]
 

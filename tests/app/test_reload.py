@@ -33,13 +33,13 @@ def path(tmp_path: Path) -> Path:
 def watch_swap(client: httpx.AsyncClient) -> asyncio.Event:
     """Set when the model that answers now has been replaced and only waits for its last users."""
     pipeline, swapped = pipeline_of(client), asyncio.Event()
-    unused = pipeline.unused
+    wait_until_zero = pipeline.requests.wait_until_zero
 
     async def watched() -> None:
         swapped.set()
-        await unused()
+        await wait_until_zero()
 
-    pipeline.unused = watched  # type: ignore[method-assign]
+    pipeline.requests.wait_until_zero = watched  # type: ignore[method-assign]
     return swapped
 
 
