@@ -10,7 +10,6 @@ Clients and server share the cores, so the ratio of throughputs is bounded by wh
 ratio of CPU times tells what is left without them, where every core is busy.
 """
 
-import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +19,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.__main__ import WAITING
+from app.runtime import limit_openmp_spinning
 from benchmarks.lib.rounds import Visit, awake, comparison, machine, median, ratios, rotated, run, spread, visit
 from benchmarks.lib.server import serving
 from benchmarks.load import images_below
@@ -74,7 +73,7 @@ def filled(pixels: Sequence["Pixels"], size: int) -> list["Pixels"]:
 
 async def measure(checkpoint: Path, images: Sequence[bytes], rounds: int, seconds: float, command: str) -> str:
     """The report. Raises CheckpointError, ValueError for a file that is no image, RuntimeError."""
-    os.environ.setdefault(*WAITING)  # before torch is loaded, as the service does
+    limit_openmp_spinning()  # before torch is loaded, as the service does
     import torch
 
     from app.decoding.images import decode

@@ -81,13 +81,13 @@ async def predict(request: Request) -> Response:
     service, query, started = service_of(request), request.query_params, request.state.started
     settings = service.settings
     deadline = started + timeout_of(request.headers.get("x-request-timeout"), settings.request_timeout)
-    with service.pipeline() as pipeline, service.body_memory.claim() as claim:
+    with service.pipeline() as pipeline, service.body_memory.reserve() as reservation:
         model = pipeline.model
         labels, top_k = model.description.labels, top_k_of(query.get("top_k"), len(model.description.labels))
         coverage = coverage_of(query.get("coverage"), calibrated=model.description.calibration is not None)
         pipeline.queue.check_capacity()  # a body that will be refused need not be read
         async with within(deadline):
-            uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, claim)
+            uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, reservation)
         async with while_connected(request):
             outcomes = await pipeline.classify([upload.data for upload in uploads], deadline, coverage)
     raise_if_all_failed(outcomes)

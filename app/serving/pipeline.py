@@ -1,7 +1,6 @@
-"""One loaded model and the way of an image through it: decode, queue, model, probabilities.
+"""One loaded model and the steps of an image through it: decode, queue, model, probabilities.
 
-Owns the order of these steps, the deadline over all of them, and what a loaded model is. Knows nothing
-of HTTP.
+Owns the order of these steps, and the deadline over all of them.
 """
 
 import asyncio
@@ -24,8 +23,7 @@ from app.serving.replica_set import ReplicaSet
 from app.serving.service_rate import ServiceRate
 from app.serving.worker import Worker
 from app.settings import Settings
-from models.checkpoint import CheckpointMetadata, read_checkpoint
-from models.files import FileContents
+from models.checkpoint import Checkpoint, CheckpointMetadata
 from models.probabilities import Prediction, prediction_sets
 
 log = logging.getLogger("vggserve.pipeline")
@@ -43,19 +41,18 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A checkpoint's description and version with one warmed-up classifier a device."""
+    """A checkpoint's description and version, and one autotuned classifier for each device."""
 
     description: CheckpointMetadata
     version: str
     classifiers: list[Classifier]
 
 
-def load_model(settings: Settings, contents: Callable[[], FileContents]) -> LoadedModel:
-    """Everything between the checkpoint's contents and a warmed-up model; takes seconds, so it belongs in a thread.
+def load_model(settings: Settings, checkpoint: Checkpoint) -> LoadedModel:
+    """Makes a classifier for each device of the settings. Takes seconds.
 
-    Raises CheckpointError and ValueError with one line each.
+    Raises CheckpointError, and ValueError for a device that is not there, with a message of one line.
     """
-    checkpoint = read_checkpoint(settings.checkpoint, contents)
     devices = settings.devices or (settings.device,)
     classifiers = [
         load_classifier(checkpoint, device, settings.dtype, settings.max_batch, len(devices)) for device in devices
@@ -102,11 +99,11 @@ class Pipeline:
             worker.start()
 
     def close(self) -> None:
-        """Lets the model's threads end once the queue is empty."""
+        """Makes the model's threads end once the queue is empty."""
         self.queue.close()
 
     def join(self) -> None:
-        """Waits for these threads."""
+        """Waits until the model's threads have ended."""
         for worker in self._workers:
             worker.join()
 
@@ -128,7 +125,7 @@ class Pipeline:
             return [self._outcome(entry, coverage) for entry in entries]
 
     def _decode(self, data: bytes, entry: Entry) -> None:
-        """Runs on a thread of the pool, and hands the pixels straight to the queue."""
+        """Runs on a thread of the pool, and queues the pixels from there."""
         if entry.future.done():  # its client has gone
             return
         try:
