@@ -1,7 +1,4 @@
-"""The process: sockets, signals and the order of its end.
-
-Owns draining.
-"""
+"""The server process: sockets, signals, and a shutdown that loses no request."""
 
 import asyncio
 import logging
@@ -32,7 +29,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self.service = service
-        self._delay_cut = asyncio.Event()
+        self._skip_delay = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
         self._reloading: asyncio.Task[None] | None = None
 
@@ -47,7 +44,7 @@ class Server(uvicorn.Server):
 
     def _on_signal(self, sig: int) -> None:
         if self._draining is not None:
-            self._delay_cut.set()
+            self._skip_delay.set()
             return
         log.info("%s: draining", signal.Signals(sig).name)
         self._draining = asyncio.create_task(self._drain())
@@ -66,7 +63,7 @@ class Server(uvicorn.Server):
     async def _drain(self) -> None:
         settings, health = self.service.settings, self.service.health
         health.enter(Phase.DRAINING, "the server is shutting down")
-        await _wait(self._delay_cut.wait(), settings.drain_delay)
+        await _wait(self._skip_delay.wait(), settings.drain_delay)
         for server in self.servers:
             server.close()
         health.enter(Phase.CLOSED, "the server no longer accepts requests")

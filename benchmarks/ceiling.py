@@ -47,10 +47,10 @@ def find_best(classifier: "Classifier", pixels: Sequence["Pixels"], largest: int
     """The batch, of a power of two of images, with the most images a second; torch keeps the threads for it."""
     import torch
 
-    from app.serving.autotune import cores
+    from app.serving.autotune import count_cores
 
     best, fastest = 0.0, (1, filled(pixels, 1))
-    for threads in sorted({1, cores()}):
+    for threads in sorted({1, count_cores()}):
         torch.set_num_threads(threads)
         size = 1
         while size <= largest:
@@ -78,7 +78,7 @@ async def measure(checkpoint: Path, images: Sequence[bytes], rounds: int, second
 
     from app.decoding.images import decode
     from app.errors import ServiceError
-    from app.serving.classifier import LARGEST_BATCH, load_classifier
+    from app.serving.classifier import MAX_BATCH_SIZES, load_classifier
     from models.checkpoint import read_checkpoint
     from models.device import find_device
 
@@ -89,7 +89,7 @@ async def measure(checkpoint: Path, images: Sequence[bytes], rounds: int, second
         pixels = [decode(image, preprocessing, MAX_IMAGE_PIXELS) for image in images]
     except ServiceError as error:
         raise ValueError(f"one of the images cannot be used: {error}") from error
-    batch = find_best(classifier, pixels, LARGEST_BATCH[find_device("auto").type])
+    batch = find_best(classifier, pixels, MAX_BATCH_SIZES[find_device("auto").type])
     endless, size = cycle(images), len(batch)
     clients = min(max(CLIENTS[0], 2 * size), CLIENTS[1])
     print(f"{torch.get_num_threads()} threads, {size} images a batch, {clients} clients", file=sys.stderr)

@@ -17,8 +17,8 @@ from app.health import Health, Phase
         (Phase.LOST, False, False),
     ],
 )
-def test_only_ready_is_ready_and_only_the_lost_are_dead(phase: Phase, live: bool, ready: bool) -> None:
-    """Each phase says whether the process can go on and whether it should be asked."""
+def test_liveness_and_readiness_of_each_phase(phase: Phase, live: bool, ready: bool) -> None:
+    """Only `ready` is ready; all phases but `failed` and `lost` are live."""
     health = Health()
     health.enter(phase)
     assert (health.live, health.ready) == (live, ready)

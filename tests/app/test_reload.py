@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def watch_swap(client: httpx.AsyncClient) -> asyncio.Event:
-    """Set when the model that answers now has been replaced and only waits for its last users."""
+    """Set when the current model has been replaced and only waits for its last requests."""
     pipeline, swapped = pipeline_of(client), asyncio.Event()
     wait_until_zero = pipeline.requests.wait_until_zero
 
@@ -62,7 +62,7 @@ async def test_the_new_checkpoint_answers_after_a_reload(path: Path) -> None:
 
 
 async def test_the_model_before_is_freed_at_once(path: Path) -> None:
-    """What was loaded is in no cycle, so that its memory comes back without a garbage collection."""
+    """The model is in no reference cycle, so its memory is free without a garbage collection."""
     async with serving(path, api_keys="secret") as client:
         [classifier] = pipeline_of(client).model.classifiers
         old: list[weakref.ref[object]] = [weakref.ref(classifier), weakref.ref(classifier._model)]

@@ -1,4 +1,4 @@
-"""Replicas that are written out for the tests of the queue, and stop where a test tells them to."""
+"""Fake replicas for the tests of the queue, which stop where a test tells them to."""
 
 import asyncio
 import threading
@@ -61,7 +61,7 @@ def image(value: int) -> Pixels:
 
 
 class Client:
-    """Asks about images and, like a route, keeps their places until all are answered."""
+    """Sends images and, like a route, keeps their reservation until all are answered."""
 
     def __init__(self, queue: Queue, *values: int, deadline: float = NEVER, are_decoded: bool = True) -> None:
         self._queue, self._values = queue, values

@@ -38,7 +38,7 @@ def test_answers_do_not_depend_on_the_company(checkpoint: Path, dtype: str) -> N
             assert torch.equal(part.argmax(1), together[start : start + size].argmax(1))
 
 
-def test_folding_changes_nothing(checkpoint: Path) -> None:
+def test_fusing_changes_nothing(checkpoint: Path) -> None:
     """The served network gives the trained network's logits."""
     loaded = read_checkpoint(checkpoint)
     batch = images(checkpoint, 4)
@@ -64,14 +64,14 @@ def test_another_answer_than_the_trained_one_is_refused(checkpoint: Path) -> Non
 
 def test_auto_falls_back_to_float32(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the faster precision moves the golden sample's probabilities too far, float32 serves."""
-    monkeypatch.setattr("app.serving.classifier._candidates", lambda _: [torch.bfloat16, torch.float32])
+    monkeypatch.setattr("app.serving.classifier._candidate_dtypes", lambda _: [torch.bfloat16, torch.float32])
     monkeypatch.setitem(TOLERANCE, torch.bfloat16, 0.0)
     assert load_classifier(read_checkpoint(checkpoint), "cpu", "auto").dtype is torch.float32
 
 
 def test_auto_falls_back_where_torch_lacks_a_kernel(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On CPUs torch has no response normalisation in bfloat16: column A-LRN is served in float32."""
-    monkeypatch.setattr("app.serving.classifier._candidates", lambda _: [torch.bfloat16, torch.float32])
+    monkeypatch.setattr("app.serving.classifier._candidate_dtypes", lambda _: [torch.bfloat16, torch.float32])
     described = read_checkpoint(checkpoint).description
     architecture = replace(described.architecture, name="vgg11_lrn")
     network = build_network(architecture)

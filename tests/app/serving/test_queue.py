@@ -1,4 +1,4 @@
-"""The queue: order, admission, and what is dropped."""
+"""The queue: order, admission, deadlines and dropped images."""
 
 import asyncio
 import time
@@ -32,7 +32,7 @@ async def test_a_batch_is_what_waits_when_the_replica_is_free() -> None:
 
 
 async def test_a_client_that_goes_leaves_its_batch_mates_answered() -> None:
-    """A client that goes while its batch is computed takes nobody with it."""
+    """When a client goes while its batch is computed, the other images of the batch are answered."""
     replica = FakeReplica(is_open=False)
     async with running(replica) as queue:
         first = Client(queue, 0)
@@ -45,8 +45,8 @@ async def test_a_client_that_goes_leaves_its_batch_mates_answered() -> None:
         assert await first.values() == [0]
 
 
-async def test_what_nobody_waits_for_is_not_computed() -> None:
-    """An image whose client hangs up in the queue never reaches a replica, and its place is free at once."""
+async def test_abandoned_images_are_not_computed() -> None:
+    """An image whose client hangs up in the queue never reaches a replica, and its reservation is released at once."""
     replica = FakeReplica(is_open=False)
     async with running(replica, capacity=2) as queue:
         first = Client(queue, 0)
@@ -60,7 +60,7 @@ async def test_what_nobody_waits_for_is_not_computed() -> None:
     assert replica.batches == [[0], [2, 3]]
 
 
-async def test_what_is_late_is_not_computed() -> None:
+async def test_late_images_are_not_computed() -> None:
     """An image whose deadline passed in the queue is refused with deadline_exceeded before it is computed."""
     replica = FakeReplica()
     async with running(replica) as queue:
@@ -96,8 +96,8 @@ async def test_retry_after_is_depth_times_seconds_per_image() -> None:
     assert refusal.value.headers["Retry-After"] == "7"
 
 
-async def test_every_place_comes_back() -> None:
-    """A place is given back once: by a replica, by an image that cannot be decoded, or when its client goes."""
+async def test_every_reservation_is_released() -> None:
+    """A reservation is released once: by a replica, by an image that cannot be decoded, or when its client goes."""
     replica = FakeReplica()
     async with running(replica, capacity=4) as queue:
         with queue.reserve(4, NEVER) as (computed, broken, gone, slow):
@@ -114,8 +114,8 @@ async def test_every_place_comes_back() -> None:
     assert replica.batches == [[0], [2]]
 
 
-async def test_what_is_given_up_is_counted_by_its_reason() -> None:
-    """An image that was not answered is counted once: as late, by whoever notices, or as that of a client that left."""
+async def test_dropped_images_are_counted_by_reason() -> None:
+    """An image without an answer is counted once: by its deadline, or because its client has gone."""
     replica, metrics = FakeReplica(is_open=False), Metrics()
     async with running(replica, metrics=metrics) as queue:
         first = Client(queue, 0)
@@ -133,7 +133,7 @@ async def test_what_is_given_up_is_counted_by_its_reason() -> None:
 
 
 async def test_replicas_share_one_queue() -> None:
-    """While one replica is busy the other takes what waits."""
+    """While one replica is busy the other takes the waiting images."""
     busy, free = FakeReplica(is_open=False), FakeReplica(is_open=False)
     async with running(busy, free) as queue:
         clients = [Client(queue, 0)]

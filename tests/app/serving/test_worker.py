@@ -1,4 +1,4 @@
-"""A replica's thread: isolation, memory, and replicas that stop answering rightly."""
+"""A replica's thread: bad images, short memory, and replicas that fail their golden check."""
 
 import asyncio
 import threading
@@ -70,7 +70,7 @@ async def test_the_batch_grows_back_slowly() -> None:
 
 
 async def test_a_replica_that_fails_hands_its_images_to_the_others() -> None:
-    """When a whole batch fails and the golden check too, another replica answers the images; nobody notices."""
+    """When a whole batch fails and the golden check too, another replica answers the images, and no request fails."""
     broken, sound = FakeReplica(is_open=False), FakeReplica(is_open=False)
     given_up = asyncio.Event()
     replicas = ReplicaSet(2, lambda: given_up.set() if replicas.alive == 1 else None)
@@ -91,7 +91,7 @@ async def test_a_replica_that_fails_hands_its_images_to_the_others() -> None:
 
 
 async def test_images_of_a_failing_replica_come_first_when_it_is_well_again() -> None:
-    """They go back in front of those that came later, but for images that nobody waits for any more."""
+    """They go back in front of later images, except for those whose client has gone."""
     replica, hold = FakeReplica(is_open=False), threading.Event()
     replica.golden_checks.extend([False, True])
 
@@ -115,8 +115,8 @@ async def test_images_of_a_failing_replica_come_first_when_it_is_well_again() ->
     assert replica.batches == [[0], [1, 2], [1], [2], [1, 3]]
 
 
-async def test_an_idle_replica_is_examined() -> None:
-    """A replica that has nothing to do is asked for the golden sample; if it fails it is taken out, and comes back."""
+async def test_an_idle_replica_gets_golden_checks() -> None:
+    """An idle replica gets a golden check; one that fails is taken out until it passes again."""
     replica = FakeReplica()
     replica.golden_checks.extend([False, False, True])
     seen, changed = [], asyncio.Event()
@@ -133,8 +133,8 @@ async def test_an_idle_replica_is_examined() -> None:
         assert (replicas.healthy, replicas.alive) == (1, 1)
 
 
-async def test_a_lost_replica_leaves_nobody_waiting() -> None:
-    """When the last replica is given up, what waits or is decoded is told so, and nothing more is admitted."""
+async def test_a_lost_replica_leaves_no_image_waiting() -> None:
+    """When the last replica is given up, images that wait or are decoded get an error, and none is admitted."""
     replica = FakeReplica(is_open=False)
     lost = asyncio.Event()
     replicas = ReplicaSet(1, lambda: lost.set() if not replicas.alive else None)
@@ -157,7 +157,7 @@ async def test_a_lost_replica_leaves_nobody_waiting() -> None:
 
 
 async def test_images_at_fault_do_not_take_a_replica_out() -> None:
-    """A batch of which every image fails, on a replica that passes its golden check, is the images' own fault."""
+    """A batch of which every image fails, on a replica that passes its golden check, is caused by the images."""
     replica = FakeReplica()
     replica.fault = lambda values: RuntimeError("bad image") if 5 in values else None
     replicas = ReplicaSet(1, lambda: None)
