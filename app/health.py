@@ -1,15 +1,17 @@
-"""What the service says of itself to an orchestrator.
+"""The health that probes report to an orchestrator.
 
-Owns the phases of its life and which of them are live, ready and started. Knows nothing of HTTP.
+Owns the phases of the service, and which of them are live, ready and started.
 """
 
 from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """`unwell`: every replica fails its canary, some may recover; `lost`: none is left.
+    """The phases of the service.
 
-    `closed` is the end of draining: the server no longer accepts. `failed`: no model could be loaded.
+    unwell: every replica fails its golden check, but some may recover. lost: every replica is given up.
+    draining: the server shuts down and still accepts connections. closed: it no longer accepts any.
+    failed: no model could be loaded.
     """
 
     LOADING = "loading"
@@ -22,7 +24,7 @@ class Phase(StrEnum):
 
 
 class Health:
-    """One phase at a time, with the reason for it. Draining is never left again but for closing."""
+    """The current phase and the reason for it. After `draining` only `closed` can follow."""
 
     def __init__(self) -> None:
         self.phase = Phase.LOADING
@@ -31,21 +33,21 @@ class Health:
 
     @property
     def live(self) -> bool:
-        """Whether the process can make progress; loading and draining are progress."""
+        """Whether the process can make progress. It is true while loading and draining."""
         return self.phase not in (Phase.LOST, Phase.FAILED)
 
     @property
     def ready(self) -> bool:
-        """Whether requests should be sent here."""
+        """Whether load balancers should send requests."""
         return self.phase is Phase.READY
 
     def enter(self, phase: Phase, reason: str = "") -> None:
-        """Goes to `phase`, unless draining has begun and `phase` is an earlier one."""
+        """Changes the phase. While draining, every phase but `closed` is ignored; after `closed`, every other phase is."""
         if self.phase in (Phase.DRAINING, Phase.CLOSED) and phase is not Phase.CLOSED:
             return
         self.phase, self.reason = phase, reason
         self.started = self.started or phase is Phase.READY
 
     def report(self) -> dict[str, str]:
-        """The JSON of a health answer."""
+        """Returns the JSON object of a health answer."""
         return {"status": self.phase, "reason": self.reason} if self.reason else {"status": self.phase}

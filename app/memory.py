@@ -1,29 +1,27 @@
-"""What is in memory: bytes of request bodies, and of what was freed.
+"""The memory that request bodies take, all of them together.
 
-Owns the sum of all bodies, as every limit on one of them leaves open how many come together.
+A limit on one body does not limit how many bodies are in memory at the same time.
 """
 
-import ctypes
-from contextlib import suppress
 from typing import Self
 
 from app.errors import QueueFull
 
 
 class BodyMemory:
-    """Counted on the event loop alone."""
+    """The sum of all bodies in memory. Used on the event loop alone."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
 
-    def claim(self) -> "Claim":
-        """One request's share, which grows as its body arrives."""
-        return Claim(self)
+    def reserve(self) -> "Reservation":
+        """An empty reservation for one request. It grows while the request's body arrives."""
+        return Reservation(self)
 
 
-class Claim:
-    """Given back at the end of the `with` block."""
+class Reservation:
+    """The bytes of one request's body. They are released at the end of the `with` block."""
 
     def __init__(self, memory: BodyMemory) -> None:
         self._memory = memory
@@ -43,12 +41,3 @@ class Claim:
     def __exit__(self, *_: object) -> None:
         self._memory.used_bytes -= self._bytes
         self._bytes = 0
-
-
-def trim() -> None:
-    """Gives freed memory back to the system, malloc_trim(3), where the C library is glibc.
-
-    Left to itself it keeps what lies between pages in use, after a load as much as a small checkpoint.
-    """
-    with suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -29,7 +29,7 @@ class Metrics:
             buckets=SECONDS,
             registry=r,
         )
-        self.in_flight = Gauge("vgg_requests_in_flight", "Requests being answered", registry=r)
+        self._in_flight = Gauge("vgg_requests_in_flight", "Requests being answered", registry=r)
         self.dropped = Counter("vgg_dropped", "Images given up before an answer", ["reason"], registry=r)
         self.batch_size = Histogram("vgg_batch_size", "Images per batch", buckets=IMAGES, registry=r)
         self.decode_seconds = Histogram("vgg_decode_seconds", "Seconds to decode an image", buckets=SECONDS, registry=r)
@@ -45,6 +45,10 @@ class Metrics:
             self.dropped.labels(reason)  # shown as 0 before the first one
         for outcome in ("swapped", "refused"):
             self.reloads.labels(outcome)
+
+    def watch_requests(self, count: Callable[[], float]) -> None:
+        """Calls `count` whenever the metrics are read."""
+        self._in_flight.set_function(count)
 
     def watch_queue(self, depth: Callable[[], float]) -> None:
         """Asks `depth` whenever the metrics are read."""

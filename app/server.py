@@ -1,51 +1,50 @@
-"""The process: sockets, signals and the order of its end.
-
-Owns draining. Knows nothing of routes or models.
-"""
+"""The server process: sockets, signals, and a shutdown that loses no request."""
 
 import asyncio
-import gc
 import logging
 import signal
 import socket
+from collections.abc import Awaitable
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
 
 from app.health import Phase
 from app.logs import one_line
+from app.runtime import resume_garbage_collection
 from app.service import Service
 
 log = logging.getLogger("vggserve.server")
 
 
 class Server(uvicorn.Server):
-    """Uvicorn with another end.
+    """Uvicorn with an orderly shutdown.
 
-    Uvicorn closes its sockets at the signal and then dies of it. Here the signal makes the service not
-    ready at once; it goes on accepting for `drain_delay`, so that whoever balances the load can notice;
-    then it stops accepting, finishes what is in flight for at most `shutdown_timeout`, and ends with 0.
+    At a signal uvicorn closes its sockets at once and then raises the signal again. Here the signal makes the service
+    not ready at once. The server goes on accepting for `drain_delay`, so that load balancers can notice. Then it stops
+    accepting, finishes the requests in flight for at most `shutdown_timeout`, and ends with status 0.
     """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self.service = service
-        self._hurry = asyncio.Event()
+        self._skip_delay = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
         self._reloading: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Also lets SIGHUP reload the checkpoint."""
+        """Also sets the handler of SIGHUP, which reloads the checkpoint."""
         await super().startup(sockets)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal begins the drain; a second one cuts its delay short."""
+        """The first signal starts the drain. A second one ends the drain's delay."""
         asyncio.get_running_loop().call_soon_threadsafe(self._on_signal, sig)
 
     def _on_signal(self, sig: int) -> None:
         if self._draining is not None:
-            self._hurry.set()
+            self._skip_delay.set()
             return
         log.info("%s: draining", signal.Signals(sig).name)
         self._draining = asyncio.create_task(self._drain())
@@ -64,24 +63,22 @@ class Server(uvicorn.Server):
     async def _drain(self) -> None:
         settings, health = self.service.settings, self.service.health
         health.enter(Phase.DRAINING, "the server is shutting down")
-        await _wait(self._hurry, settings.drain_delay)
+        await _wait(self._skip_delay.wait(), settings.drain_delay)
         for server in self.servers:
             server.close()
         health.enter(Phase.CLOSED, "the server no longer accepts requests")
-        await _wait(self.service.idle, settings.shutdown_timeout)
+        await _wait(self.service.requests.wait_until_zero(), settings.shutdown_timeout)
         self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Also ends when the model could not be loaded."""
-        if self.service.loaded and not gc.isenabled():
-            gc.freeze()  # what is loaded stays: looking through all of it stops every thread meanwhile
-            gc.enable()
+        """Also ends the server when the model could not be loaded."""
+        if self.service.loaded:
+            resume_garbage_collection()
         return await super().on_tick(counter) or self.service.failure is not None
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
+async def _wait(condition: Awaitable[object], seconds: float) -> None:
+    """Returns when `condition` is met, or after `seconds`."""
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
+            await condition

@@ -1,7 +1,6 @@
 """The service as a whole: its settings, health and metrics, and the model that answers at the moment.
 
-Owns start, stop and which model is current. Knows nothing of HTTP. Torch takes seconds to import and
-probes must be answered meanwhile, so what needs it is imported when the loading begins.
+Owns start, reload, stop, and which model is current.
 """
 
 import asyncio
@@ -14,8 +13,10 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from app.errors import NotReady
 from app.health import Health, Phase
-from app.memory import BodyMemory, trim
+from app.in_flight import InFlight
+from app.memory import BodyMemory
 from app.metrics import Metrics
+from app.runtime import release_freed_memory
 from app.settings import Settings
 from models.files import read_file
 
@@ -23,35 +24,39 @@ if TYPE_CHECKING:
     from app.serving.pipeline import LoadedModel, Pipeline
 
 log = logging.getLogger("vggserve.service")
-LARGEST_BODIES_AT_ONCE = 16  # or more, as most are smaller
+LARGEST_BODIES_AT_ONCE = 16  # bodies of the largest allowed size that fit in memory together
+RETRY_SECONDS = 1.0  # between golden checks while they fail
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class Service:
-    """Made anywhere; started and closed on the event loop. Raises ValueError for keys that cannot be read."""
+    """Started and closed on the event loop. Raises ValueError for API keys that cannot be read.
 
-    def __init__(self, settings: Settings) -> None:
+    While a replica of the model fails its golden check, the check is repeated after `retry_seconds`.
+    """
+
+    def __init__(self, settings: Settings, retry_seconds: float = RETRY_SECONDS) -> None:
         self.settings = settings
         self.health = Health()
         self.metrics = Metrics()
         self.keys = settings.keys()
         self.body_memory = BodyMemory(LARGEST_BODIES_AT_ONCE * settings.max_body_bytes)
         self.failure: Exception | None = None
-        self.idle = asyncio.Event()  # set while no request is being answered
-        self.idle.set()
-        self._requests = 0
+        self.requests = requests = InFlight()
+        self.metrics.watch_requests(lambda: requests.count)
+        self._retry_seconds = retry_seconds
         self._reloading = asyncio.Lock()
         self._pipeline: Pipeline | None = None
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
 
     @property
     def loaded(self) -> bool:
-        """Whether there is a model, also while draining."""
+        """Whether a model was loaded. Stays true while draining."""
         return self._pipeline is not None
 
     async def start(self) -> None:
-        """Loads the model and becomes ready, or keeps in `failure` why that cannot be."""
+        """Loads the model and makes the service ready, or sets `failure`."""
         try:
             self._swap(await _in_thread(_load, self.settings))
         except Exception as error:
@@ -60,11 +65,11 @@ class Service:
             log.log(logging.DEBUG if isinstance(error, ValueError) else logging.ERROR, "no model", exc_info=error)
 
     async def reload(self) -> "LoadedModel":
-        """Loads the checkpoint anew beside the model that answers, then lets it take over.
+        """Loads the checkpoint again while the current model answers, then makes the new model the current one.
 
-        Requests that have begun are answered by the model that they began with. Raises ValueError for a
-        checkpoint that cannot be served, and whatever else a load may fail of, such as a device's memory that
-        cannot hold two models; then nothing changes.
+        Requests that have begun are answered by the model that they began with. Raises ValueError for a checkpoint
+        that cannot be served, and what torch raises, such as OutOfMemoryError where the device cannot hold two models.
+        After an error the current model stays.
         """
         async with self._reloading:
             try:
@@ -75,77 +80,76 @@ class Service:
             self.keys, old = keys, self._swap(model)
             self.metrics.reloads.labels("swapped").inc()
             if old is not None:
-                await old.unused()
+                await old.requests.wait_until_zero()
                 old.close()
             return model
 
     @contextmanager
     def pipeline(self) -> Iterator["Pipeline"]:
-        """The model that answers now, kept for the length of the block. Raises NotReady."""
-        if self._pipeline is None:
+        """The pipeline of the current model, which stays open until the end of the block. Raises NotReady."""
+        pipeline = self._pipeline
+        if pipeline is None:
             raise NotReady(f"The service is not ready: {self.health.reason}.")
-        with self._pipeline.in_use() as pipeline:
+        with pipeline.requests:
             yield pipeline
 
     def _swap(self, model: "LoadedModel") -> "Pipeline | None":
+        """Makes `model` the current one. Returns the pipeline of the model before it."""
+        # Deferred: it imports torch, which takes seconds. `_load` has imported it by now.
         from app.serving.pipeline import Pipeline
 
         old = self._pipeline
-        self._pipeline = new = Pipeline(model, self.settings, self._decoders, self.metrics, self._examine)
-        self.metrics.watch_queue(lambda: new.batcher.depth)
+        self._pipeline = new = Pipeline(
+            model, self.settings, self._decoders, self.metrics, self._update_health, self._retry_seconds
+        )
+        new.start()
+        self.metrics.watch_queue(lambda: new.queue.depth)
         self.metrics.model.clear()
         self.metrics.model.labels(model.description.architecture.name, model.version).set(1)
-        self._examine()
+        self._update_health()
         return old
 
-    def _examine(self) -> None:
-        """Health is what the replicas of the model that answers now say of it, whichever model's have changed."""
+    def _update_health(self) -> None:
+        """Derives the health from the replicas of the current model, also where those of an older one have changed."""
         assert self._pipeline is not None
-        batcher = self._pipeline.batcher
-        self.metrics.replicas.set(batcher.healthy)
-        if batcher.healthy:
+        replicas = self._pipeline.replicas
+        self.metrics.replicas.set(replicas.healthy)
+        if replicas.healthy:
             self.health.enter(Phase.READY)
-        elif batcher.alive:
-            self.health.enter(Phase.UNWELL, "every replica of the model fails its canary")
+        elif replicas.alive:
+            self.health.enter(Phase.UNWELL, "every replica of the model fails its golden check")
         else:
             self.health.enter(Phase.LOST, "every replica of the model is lost for good")
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """Counts the block as a request in flight."""
-        self._requests += 1
-        self.metrics.in_flight.set(self._requests)
-        self.idle.clear()
-        try:
-            yield
-        finally:
-            self._requests -= 1
-            self.metrics.in_flight.set(self._requests)
-            if not self._requests:
-                self.idle.set()
-
     async def close(self) -> None:
-        """Ends the threads; waits for the model's if nothing is in flight, which else may never end."""
+        """Ends the threads. Waits for the model's only if no request is in flight: a stuck one would keep them."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
         if self._pipeline is not None:
             self._pipeline.close()
-            if self.idle.is_set():
+            if not self.requests.count:
                 await _in_thread(self._pipeline.join)
 
 
 def _load(settings: Settings) -> "LoadedModel":
-    with ThreadPoolExecutor(1) as reader:
-        fetched = [reader.submit(read_file, settings.checkpoint)]  # while torch is imported
-        from app.serving.pipeline import load_model
-
+    """Loads the model, which takes seconds. Raises ValueError for a bad checkpoint or device, and what torch raises."""
+    try:
+        with ThreadPoolExecutor(1) as reader:
+            reading = reader.submit(read_file, settings.checkpoint)
+            # Deferred: importing torch takes seconds. The file is read meanwhile, and probes are answered.
+            from app.serving.pipeline import load_model
+            from models.checkpoint import parse_checkpoint
         try:
-            return load_model(settings, lambda: fetched.pop().result())  # popped: freed as soon as it was read
-        finally:
-            trim()
+            checkpoint = parse_checkpoint(settings.checkpoint, reading.result())
+        except OSError as error:
+            raise ValueError(f"{settings.checkpoint}: {(error.strerror or str(error)).lower()}") from error
+        del reading  # frees the file's bytes, of which the checkpoint has copies
+        return load_model(settings, checkpoint)
+    finally:
+        release_freed_memory()
 
 
 async def _in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Like `asyncio.to_thread`, but on a thread that the end of the process does not wait for."""
+    """Like `asyncio.to_thread`, but on a daemon thread, for which the end of the process does not wait."""
     future: Future[R] = Future()
 
     def run() -> None:

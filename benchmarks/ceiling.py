@@ -10,7 +10,6 @@ Clients and server share the cores, so the ratio of throughputs is bounded by wh
 ratio of CPU times tells what is left without them, where every core is busy.
 """
 
-import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +19,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.__main__ import WAITING
+from app.runtime import limit_openmp_spinning
 from benchmarks.lib.rounds import Visit, awake, comparison, machine, median, ratios, rotated, run, spread, visit
 from benchmarks.lib.server import serving
 from benchmarks.load import images_below
@@ -48,16 +47,16 @@ def find_best(classifier: "Classifier", pixels: Sequence["Pixels"], largest: int
     """The batch, of a power of two of images, with the most images a second; torch keeps the threads for it."""
     import torch
 
-    from app.serving.autotune import cores
+    from app.serving.autotune import count_cores
 
     best, fastest = 0.0, (1, filled(pixels, 1))
-    for threads in sorted({1, cores()}):
+    for threads in sorted({1, count_cores()}):
         torch.set_num_threads(threads)
         size = 1
         while size <= largest:
             batch = filled(pixels, size)
-            classifier.predict(batch)
-            trial = repeat(partial(classifier.predict, batch), size, TRIAL_SECONDS)
+            classifier.compute_logits(batch)
+            trial = repeat(partial(classifier.compute_logits, batch), size, TRIAL_SECONDS)
             if trial.rate > best:
                 best, fastest = trial.rate, (threads, batch)
             if size / trial.rate > TRIAL_SECONDS:
@@ -74,23 +73,23 @@ def filled(pixels: Sequence["Pixels"], size: int) -> list["Pixels"]:
 
 async def measure(checkpoint: Path, images: Sequence[bytes], rounds: int, seconds: float, command: str) -> str:
     """The report. Raises CheckpointError, ValueError for a file that is no image, RuntimeError."""
-    os.environ.setdefault(*WAITING)  # before torch is loaded, as the service does
+    limit_openmp_spinning()  # before torch is loaded, as the service does
     import torch
 
     from app.decoding.images import decode
     from app.errors import ServiceError
-    from app.serving.classifier import LARGEST_BATCH, load
+    from app.serving.classifier import MAX_BATCH_SIZES, load_classifier
     from models.checkpoint import read_checkpoint
     from models.device import find_device
 
     loaded = read_checkpoint(checkpoint)
     a, preprocessing = loaded.description.architecture, loaded.description.preprocessing
-    classifier = load(loaded, "auto", "auto")
+    classifier = load_classifier(loaded, "auto", "auto")
     try:
         pixels = [decode(image, preprocessing, MAX_IMAGE_PIXELS) for image in images]
     except ServiceError as error:
         raise ValueError(f"one of the images cannot be used: {error}") from error
-    batch = find_best(classifier, pixels, LARGEST_BATCH[find_device("auto").type])
+    batch = find_best(classifier, pixels, MAX_BATCH_SIZES[find_device("auto").type])
     endless, size = cycle(images), len(batch)
     clients = min(max(CLIENTS[0], 2 * size), CLIENTS[1])
     print(f"{torch.get_num_threads()} threads, {size} images a batch, {clients} clients", file=sys.stderr)
@@ -102,7 +101,7 @@ async def measure(checkpoint: Path, images: Sequence[bytes], rounds: int, second
             servers[-1].pause()
 
         async def model() -> Visit:
-            return repeat(partial(classifier.predict, batch), size, seconds)
+            return repeat(partial(classifier.compute_logits, batch), size, seconds)
 
         async def decoding() -> Visit:
             return repeat(lambda: decode(next(endless), preprocessing, MAX_IMAGE_PIXELS), 1, min(1.0, seconds))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from app.serving.classifier import Classifier, load
+from app.serving.classifier import Classifier, load_classifier
 from benchmarks.lib.clocks import table
 from benchmarks.lib.rounds import machine
 from models.checkpoint import read_checkpoint
@@ -76,8 +76,8 @@ def seconds_of(call: Callable[[], object], seconds: float) -> list[float]:
 def row(classifier: Classifier, pixels: Tensor, seconds: float, flops: int, peak: float | None) -> tuple[str, ...]:
     """One batch size's cells; `pixels` is (N, S, S, C) uint8 on the device."""
     batch = len(pixels)
-    taken = seconds_of(partial(classifier.predict_golden, batch), seconds)
-    alone = seconds_of(lambda: classifier.logits(pixels).cpu(), seconds / 2)
+    taken = seconds_of(partial(classifier.run_golden_batch, batch), seconds)
+    alone = seconds_of(lambda: classifier.forward(pixels).cpu(), seconds / 2)
     kept = f"{statistics.median(alone) / statistics.median(taken):.1%}"
     rate = batch / statistics.median(taken)
     of_peak = f"{rate * flops / peak / 1e12:.1%}" if peak else "-"
@@ -100,7 +100,7 @@ def main() -> None:
         sys.exit("error: there is no CUDA device; --device cpu runs the same on the CPU")
     try:
         checkpoint = read_checkpoint(arguments.checkpoint)
-        classifier = load(checkpoint, arguments.device, arguments.dtype)
+        classifier = load_classifier(checkpoint, arguments.device, arguments.dtype)
     except ValueError as error:
         sys.exit(f"error: {error}")
     name = torch.cuda.get_device_name(arguments.device) if is_cuda else "CPU"
@@ -112,7 +112,9 @@ def main() -> None:
             pixels = torch.zeros(batch, size, size, channels, dtype=torch.uint8, device=arguments.device)
             rows.append(row(classifier, pixels, arguments.seconds, flops, peak))
     print(f"{name}, {classifier.dtype}, peak {peak or 'unknown'} TFLOPS, {flops / 1e9:.2f} GFLOP an image; ", end="")
-    print(f"the service's batch ceiling here is {classifier.ceiling}\n\n{table(*rows)}\n\n{machine('torch')}")
+    print(
+        f"the service's maximum batch size here is {classifier.max_batch_size}\n\n{table(*rows)}\n\n{machine('torch')}"
+    )
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import uvicorn
 
-from app.__main__ import WAITING
 from app.logs import configure
+from app.runtime import limit_openmp_spinning
 from benchmarks.lib.stopwatch import Stopwatch, thread_seconds
 
 HTTP = "uvicorn.protocols.http.httptools_impl"
@@ -36,8 +36,8 @@ LOOP_STAGES = {
 }
 MODEL = "the model"
 WORKER_STAGES = {
-    "app.serving.classifier.Classifier.predict": MODEL,
-    "app.serving.classifier.Classifier.scores": "softmax, calibration",
+    "app.serving.classifier.Classifier.compute_logits": MODEL,
+    "app.serving.classifier.Classifier.make_predictions": "softmax, calibration",
 }
 LOOP, DECODE, WORKER = "event loop between stages", "decoding threads", "the model's thread outside it"
 
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--form", type=int, default=1, help="images of a request, as a form (default: 1, as the body)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each (default: 8)")
     arguments = parser.parse_args()
-    os.environ.setdefault(*WAITING)
+    limit_openmp_spinning()
     gc.disable()  # as the server's own process begins
     with redirect_stderr(Path(os.devnull).open("w")):  # the log is written, so that it is timed, and not seen
         configure("text")

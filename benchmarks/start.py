@@ -23,14 +23,14 @@ from models.files import read_file
 
 YARDSTICK = "import os, pathlib, sys, torch; pathlib.Path(sys.argv[1]).read_bytes(); os._exit(0)"
 PARTS = ("interpreter", "app without torch", "torch, and the file meanwhile", "the rest's imports")
+PARSING = "the checkpoint's tensors and hash"
 LOADING = {  # function -> what it is called here
-    "app.serving.pipeline.read": "the checkpoint's tensors and hash",
-    "app.serving.classifier.restore": "building the network",
-    "app.serving.classifier.fold": "folding",
-    "app.serving.classifier.Classifier.__init__": "placing and packing",
-    "app.serving.classifier._golden_deviation": "the golden sample",
-    "app.serving.classifier.find_threads": "warm-up: threads",
-    "app.serving.classifier.find_ceiling": "warm-up: batch ceiling",
+    "app.serving.classifier.restore_model": "building the network",
+    "app.serving.classifier.fuse": "fusing",
+    "app.serving.classifier.Classifier.__init__": "placing and prepacking",
+    "app.serving.classifier._measure_golden_change": "the golden sample",
+    "app.serving.classifier.find_threads": "autotune: threads",
+    "app.serving.classifier.find_max_batch_size": "autotune: batch size",
 }
 
 
@@ -79,11 +79,14 @@ def print_parts(checkpoint: str, spawned: float) -> None:
 
     parts.end("torch, and the file meanwhile")
     from app.serving.pipeline import load_model
+    from models.checkpoint import parse_checkpoint
 
     parts.end("the rest's imports")
     for path, part in LOADING.items():
         parts.watch(path, part)
-    load_model(settings, fetched.result)
+    checkpoint_file = parse_checkpoint(settings.checkpoint, fetched.result())
+    parts.end(PARSING)
+    load_model(settings, checkpoint_file)
     parts.end("between")
     print(json.dumps(parts.seconds))
 
@@ -125,7 +128,7 @@ def report(checkpoint: str, rounds: int) -> None:
         for name, seconds in round_.items() if number else ():
             found.setdefault(name, []).append(seconds)
     medians = {name: [median(values) for values in zip(*seconds, strict=True)] for name, seconds in found.items()}
-    order = (*PARTS, *LOADING.values(), "between", "server until ready", "yardstick", "control")
+    order = (*PARTS, PARSING, *LOADING.values(), "between", "server until ready", "yardstick", "control")
     rows = [(name, f"{medians[name][0]:.3f}", f"{medians[name][1]:.3f}") for name in order]
     print(table(("part", "wall s", "CPU s"), *rows))
     for which, unit in enumerate(("wall", "CPU")):

@@ -40,7 +40,7 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send)
-        with self.service.request():
+        with self.service.requests:
             try:
                 if self.service.health.phase is Phase.CLOSED and not scope["path"].startswith(PROBES):
                     raise Draining

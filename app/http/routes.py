@@ -27,7 +27,7 @@ from app.metrics import MEDIA_TYPE
 from app.service import Service
 
 if TYPE_CHECKING:
-    from app.serving.pipeline import Classified
+    from app.serving.pipeline import Classification
 
 log = logging.getLogger("vggserve.routes")
 JSON = "application/json"
@@ -81,15 +81,15 @@ async def predict(request: Request) -> Response:
     service, query, started = service_of(request), request.query_params, request.state.started
     settings = service.settings
     deadline = started + timeout_of(request.headers.get("x-request-timeout"), settings.request_timeout)
-    with service.pipeline() as pipeline, service.body_memory.claim() as claim:
+    with service.pipeline() as pipeline, service.body_memory.reserve() as reservation:
         model = pipeline.model
         labels, top_k = model.description.labels, top_k_of(query.get("top_k"), len(model.description.labels))
         coverage = coverage_of(query.get("coverage"), calibrated=model.description.calibration is not None)
-        pipeline.batcher.check_room()  # a body that will be refused need not be read
+        pipeline.queue.check_capacity()  # a body that will be refused need not be read
         async with within(deadline):
-            uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, claim)
+            uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, reservation)
         async with while_connected(request):
-            outcomes = await pipeline.classify(uploads, deadline, coverage)
+            outcomes = await pipeline.classify([upload.data for upload in uploads], deadline, coverage)
     raise_if_all_failed(outcomes)
     predictions = [
         prediction(outcome, labels, top_k, coverage, upload.filename)
@@ -159,16 +159,16 @@ def report(health: Health, *, healthy: bool) -> Response:
     return Response(dump(health.report()), 200 if healthy else 503, media_type=JSON)
 
 
-def raise_if_all_failed(outcomes: "Sequence[Classified | ServiceError]") -> None:
+def raise_if_all_failed(outcomes: "Sequence[Classification | ServiceError]") -> None:
     """One answer for all images is an answer for the request: the first one's error."""
     first = outcomes[0]
     if isinstance(first, ServiceError) and all(isinstance(outcome, ServiceError) for outcome in outcomes):
         raise first
 
 
-def times_in_ms(outcomes: "Sequence[Classified | ServiceError]", started: float) -> dict[str, float]:
+def times_in_ms(outcomes: "Sequence[Classification | ServiceError]", started: float) -> dict[str, float]:
     """The slowest image's steps, and the whole request so far."""
-    done = [outcome.answer for outcome in outcomes if not isinstance(outcome, ServiceError)]
+    done = [outcome.timed for outcome in outcomes if not isinstance(outcome, ServiceError)]
     seconds = {
         "decode": max(answer.decode_seconds for answer in done),
         "queue": max(answer.queue_seconds for answer in done),

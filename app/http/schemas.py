@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from app.errors import ServiceError
 
 if TYPE_CHECKING:
-    from app.serving.pipeline import Classified, LoadedModel
+    from app.serving.pipeline import Classification, LoadedModel
     from app.settings import Settings
 
 
@@ -124,7 +124,7 @@ def dump(document: Any) -> bytes:
 
 
 def prediction(
-    outcome: "Classified | ServiceError",
+    outcome: "Classification | ServiceError",
     labels: tuple[str, ...],
     top_k: int,
     coverage: float | None,
@@ -138,7 +138,7 @@ def prediction(
         fields["filename"] = filename
     if isinstance(outcome, ServiceError):
         return {**fields, "error": outcome.summary()}
-    score = outcome.answer.score
+    score = outcome.timed.prediction
     probabilities = score.probabilities
     top = [
         {"label": labels[index], "index": int(index), "probability": probabilities[index]}
@@ -175,7 +175,7 @@ def model_info(model: "LoadedModel", settings: "Settings") -> dict[str, Any]:
         "temperature": temperature,
         "device": ",".join(classifier.name for classifier in classifiers),
         "dtype": str(classifiers[0].dtype).removeprefix("torch."),
-        "max_batch": max(classifier.ceiling for classifier in classifiers),
+        "max_batch": max(classifier.max_batch_size for classifier in classifiers),
         "limits": settings.limits(),
         "created_at": description.created_at,
     }

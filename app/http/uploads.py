@@ -17,7 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from app.errors import BadRequest, BodyTooLarge, ServiceError, TooManyImages, UnsupportedEncoding
-from app.memory import Claim
+from app.memory import Reservation
 
 NO_IMAGE = "There is no image in the request."
 
@@ -30,8 +30,10 @@ class Upload:
     filename: str | None = None
 
 
-async def read_uploads(request: Request, max_body_bytes: int, max_images: int, claim: Claim) -> list[Upload]:
-    """The request's image files, at least one; their memory is put on `claim` as they arrive.
+async def read_uploads(
+    request: Request, max_body_bytes: int, max_images: int, reservation: Reservation
+) -> list[Upload]:
+    """The request's image files, at least one; their memory is put on `reservation` as they arrive.
 
     Raises UnsupportedEncoding, BodyTooLarge (as soon as the declared or the received bytes exceed the
     limit), TooManyImages, QueueFull and BadRequest.
@@ -39,7 +41,7 @@ async def read_uploads(request: Request, max_body_bytes: int, max_images: int, c
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise UnsupportedEncoding(f"Content-Encoding is {encoding!r}, but must be identity.")
-    body = _within(request, max_body_bytes, claim)
+    body = _within(request, max_body_bytes, reservation)
     media_type, options = parse_options_header(request.headers.get("content-type"))
     if media_type.startswith(b"multipart/"):
         uploads = await _read_multipart(body, options.get(b"boundary"), max_images)
@@ -54,7 +56,7 @@ async def read_uploads(request: Request, max_body_bytes: int, max_images: int, c
     return uploads
 
 
-async def _within(request: Request, max_body_bytes: int, claim: Claim) -> AsyncIterator[bytes]:
+async def _within(request: Request, max_body_bytes: int, reservation: Reservation) -> AsyncIterator[bytes]:
     declared = request.headers.get("content-length", "")
     received = 0
     if declared.isdigit() and int(declared) > max_body_bytes:
@@ -63,7 +65,7 @@ async def _within(request: Request, max_body_bytes: int, claim: Claim) -> AsyncI
         received += len(chunk)
         if received > max_body_bytes:
             raise BodyTooLarge(f"The body has more than the allowed {max_body_bytes} bytes.")
-        claim.add(len(chunk))
+        reservation.add(len(chunk))
         yield chunk
 
 

@@ -1,7 +1,6 @@
-"""What a replica does best on this machine, found by trying: threads per operator, images per batch.
+"""Measures what a replica does fastest on this machine: threads per operator, images per batch.
 
-Owns the measurements that stand in for settings. Knows nothing of checkpoints or precisions; a replica
-is a function from a batch of N images to something that is thrown away.
+Owns the measurements that replace settings. They take a function that computes a batch of N images.
 """
 
 import math
@@ -11,68 +10,71 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-Predict = Callable[[int], object]  # predicts a batch of that many images
+RunBatch = Callable[[int], object]  # computes a batch of that many images
 
-WARM_UP_SECONDS = 2.0  # a batch that would take longer is not tried
-SLOW_SECONDS = 0.2  # a trial that takes longer is kept short: what a first call costs more is little beside it
-PATIENCE = 2  # sizes in a row that give no more images per second, after which larger ones are not tried
-NEARLY = 0.95  # of the best rate: a server hands over each batch, which a trial does not, and larger ones are fewer
-THREADS_WORTHWHILE = 1.1  # more threads, which other processes may want too, this many times
-BATCH = 8  # images of the trials for the number of threads; a single one where so many are slow
+MAX_BATCH_SECONDS = 2.0  # a batch that would take longer is not tried
+SLOW_SECONDS = 0.2  # a trial that takes longer runs once: the extra time of a first call is a small part of it
+PATIENCE = 2  # sizes in a row without more images per second, after which larger sizes are not tried
+# Share of the best rate that is fast enough. A server also spends time on each batch outside the model, which a trial
+# does not measure, and with larger batches it spends that less often.
+MIN_RATE_SHARE = 0.95
+MIN_SPEEDUP = 1.1  # that more threads must give, because other processes may need the cores
+THREAD_TRIAL_IMAGES = 8  # images per batch of the trials for the number of threads; 1 where 8 would be slow
 
 
-def find_threads(predict: Predict, replicas: int) -> int:
-    """Threads per operator on a CPU, by trying 1, 2, 4, … and each replica's share of the cores.
+def find_threads(run_batch: RunBatch, replicas: int) -> int:
+    """Returns the best number of threads per operator on a CPU, of 1, 2, 4, … up to each replica's share of the cores.
 
-    A team of threads that meet after each layer is slower than one where layers are small, and far
-    slower where another process or a container's CPU quota holds one of them up. Leaves torch, for
-    threads that start from now on, with the number that it returns.
+    The threads of an operator wait for each other after each layer. With small layers several threads are therefore
+    slower than one. They are far slower if another process or a container's CPU quota holds up one of them. Sets the
+    number in torch for threads that start from now on.
     """
-    limit = max(1, cores() // replicas)
+    limit = max(1, count_cores() // replicas)
     torch.set_num_threads(1)
     if limit == 1:
         return 1
-    predict(1)
-    batch = BATCH if BATCH * _seconds(predict, 1, runs=1) <= SLOW_SECONDS else 1
-    best, seconds = 1, _seconds_with(1, predict, batch)
-    for threads in _doubling(limit):
+    run_batch(1)
+    images = THREAD_TRIAL_IMAGES if THREAD_TRIAL_IMAGES * _time_batch(run_batch, 1, runs=1) <= SLOW_SECONDS else 1
+    best, best_seconds = 1, _time_with_threads(1, run_batch, images)
+    for threads in _powers_of_two(limit):
         if threads > 1:
-            if (more := _seconds_with(threads, predict, batch)) * THREADS_WORTHWHILE > seconds:
+            seconds = _time_with_threads(threads, run_batch, images)
+            if seconds * MIN_SPEEDUP > best_seconds:
                 break
-            best, seconds = threads, more
+            best, best_seconds = threads, seconds
     torch.set_num_threads(best)
     return best
 
 
-def find_max_batch_size(predict: Predict, limit: int) -> int:
-    """The largest batch with nearly the most images per second, by trying 1, 2, 4, … up to `limit`.
+def find_max_batch_size(run_batch: RunBatch, limit: int) -> int:
+    """Returns the largest of 1, 2, 4, … `limit` images whose rate is at least MIN_RATE_SHARE of the best rate.
 
-    Trials end where that no longer grows. Each size runs twice, unless that is slow.
+    The trials end where the rate, in images per second, no longer grows. Each size runs twice, unless that is slow.
     """
     rates: dict[int, float] = {}
-    best_rate, seconds, failed = 0.0, 0.0, 0
-    for size in _doubling(limit):
+    best_rate, seconds, sizes_without_gain = 0.0, 0.0, 0
+    for size in _powers_of_two(limit):
         try:
-            seconds = _seconds(predict, size, runs=2 if 2 * seconds <= SLOW_SECONDS else 1)
+            seconds = _time_batch(run_batch, size, runs=2 if 2 * seconds <= SLOW_SECONDS else 1)
         except torch.OutOfMemoryError:
             break
         rates[size] = size / seconds
-        failed = 0 if rates[size] > best_rate else failed + 1
+        sizes_without_gain = 0 if rates[size] > best_rate else sizes_without_gain + 1
         best_rate = max(best_rate, rates[size])
-        if failed == PATIENCE or 2 * seconds > WARM_UP_SECONDS:
+        if sizes_without_gain == PATIENCE or 2 * seconds > MAX_BATCH_SECONDS:
             break
-    return max((size for size, rate in rates.items() if rate >= NEARLY * best_rate), default=1)
+    return max((size for size, rate in rates.items() if rate >= MIN_RATE_SHARE * best_rate), default=1)
 
 
-def cores() -> int:
-    """Cores that this process may use, or fewer if OMP_NUM_THREADS says so."""
+def count_cores() -> int:
+    """Returns the number of cores that this process may use, or OMP_NUM_THREADS if that is smaller."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(available, int(asked)) if asked.isdigit() and int(asked) else available
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(available, int(limit)) if limit.isdigit() and int(limit) else available
 
 
-def _doubling(limit: int) -> Iterator[int]:
-    """1, 2, 4, …, and `limit` itself as the last."""
+def _powers_of_two(limit: int) -> Iterator[int]:
+    """Yields 1, 2, 4, …, and `limit` itself as the last."""
     size = 1
     while size < limit:
         yield size
@@ -80,16 +82,16 @@ def _doubling(limit: int) -> Iterator[int]:
     yield limit
 
 
-def _seconds_with(threads: int, predict: Predict, batch: int) -> float:
+def _time_with_threads(threads: int, run_batch: RunBatch, images: int) -> float:
     torch.set_num_threads(threads)
-    return _seconds(predict, batch, runs=3)
+    return _time_batch(run_batch, images, runs=3)
 
 
-def _seconds(predict: Predict, size: int, runs: int) -> float:
-    """Of the best run: the first of its kind also warms up, and whatever else the machine does only makes it longer."""
-    best = math.inf
+def _time_batch(run_batch: RunBatch, images: int, runs: int) -> float:
+    """Returns the seconds of the fastest run: a first call and other processes only make a run slower."""
+    fastest = math.inf
     for _ in range(runs):
         started = time.perf_counter()
-        predict(size)
-        best = min(best, time.perf_counter() - started)
-    return best
+        run_batch(images)
+        fastest = min(fastest, time.perf_counter() - started)
+    return fastest

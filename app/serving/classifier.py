@@ -1,6 +1,6 @@
 """One replica: a checkpoint's network on one device in one precision, from uint8 batches to logits.
 
-Owns placement, the choice of precision, folding and warm-up. Knows nothing of queues, labels or HTTP.
+Owns where the network is placed, in which precision, and that it gives the trained answer for the golden sample.
 """
 
 import logging
@@ -21,98 +21,104 @@ from models.probabilities import Logits, Prediction, make_predictions
 
 log = logging.getLogger("vggserve.classifier")
 
-# How far a probability of the golden sample may move. float32 on another machine sums in another order
-# and stays below 1e-5; bfloat16 keeps 8 bits of a logit, which is some tenths of a per cent.
+# The largest allowed change of a probability of the golden sample. float32 on another machine adds in another order,
+# which changes less than 1e-5. bfloat16 keeps 8 bits of a logit, which changes some tenths of a per cent.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-2, torch.float16: 1e-2}
-LARGEST_BATCH = {"cuda": 256, "cpu": 32}
+MAX_BATCH_SIZES = {"cuda": 256, "cpu": 32}  # images, the largest batch that autotune tries
 
 
 class Classifier:
-    """N images of (S, S, C) uint8 -> (N, K) float32 logits. Called by one thread at a time."""
+    """A network that is placed on a device and fused for inference. Used by one thread at a time."""
 
     def __init__(
         self, model: nn.Module, description: CheckpointMetadata, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.name = str(device)
         self.dtype = dtype
-        self.ceiling = 1
+        self.max_batch_size = 1
         self._description = description
         self._golden = golden_pixels(description.golden.image, description.preprocessing)
         self._device = device
-        placed = {name: _placed(tensor, device, dtype) for name, tensor in model.state_dict().items()}
-        model.load_state_dict(placed, assign=True)
+        state = {name: _place(tensor, device, dtype) for name, tensor in model.state_dict().items()}
+        model.load_state_dict(state, assign=True)
         self._model = prepack(model) if device.type == "cpu" and can_prepack(dtype) else model
 
-    def predict(self, images: Sequence[Pixels]) -> Logits:
-        """Raises what torch raises: OutOfMemoryError, or RuntimeError for a device that is gone."""
-        # A GPU reads pinned memory itself, while the CPU goes on.
+    def compute_logits(self, images: Sequence[Pixels]) -> Logits:
+        """N images of (S, S, C) uint8 -> (N, K) float32 logits.
+
+        Raises what torch raises: OutOfMemoryError, or RuntimeError for a device that is lost.
+        """
+        # A GPU copies from pinned memory by itself, while the CPU goes on.
         batch = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=self._device.type == "cuda")
         np.stack(images, out=batch.numpy())
-        result: Logits = self.logits(batch.to(self._device, non_blocking=True)).cpu().numpy()
+        result: Logits = self.forward(batch.to(self._device, non_blocking=True)).cpu().numpy()
         return result
 
-    def scores(self, logits: Logits) -> list[Prediction]:
-        """(N, K) logits -> what they say of each image."""
+    def make_predictions(self, logits: Logits) -> list[Prediction]:
+        """(N, K) logits -> one prediction for each image."""
         return make_predictions(torch.from_numpy(logits), self._description.temperature, self._description.calibration)
 
     @torch.inference_mode()
-    def logits(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(N, S, S, C) uint8 -> (N, K) float32 logits, both on the classifier's device."""
         logits: Tensor = self._model(normalise(images, self._description.preprocessing).to(self.dtype))
         return logits.float()
 
-    def golden_deviation(self) -> float:
-        """How far the golden sample's probabilities are from those of the trained network."""
-        logits = torch.from_numpy(self.predict([self._golden])[0])
+    def measure_golden_change(self) -> float:
+        """The largest difference of a probability of the golden sample from the trained network's."""
+        logits = torch.from_numpy(self.compute_logits([self._golden])[0])
         return largest_probability_change(self._description.golden, logits, self._description.temperature)
 
-    def canary(self) -> bool:
-        """Whether the golden sample's answer is still within the tolerance."""
-        return self.golden_deviation() <= TOLERANCE[self.dtype]
+    def passes_golden_check(self) -> bool:
+        """Whether the golden sample's probabilities are still within the tolerance."""
+        return self.measure_golden_change() <= TOLERANCE[self.dtype]
 
-    def predict_golden(self, images: int) -> Logits:
-        """A batch of that many golden samples, to try what the replica can do."""
-        return self.predict([self._golden] * images)
+    def run_golden_batch(self, batch_size: int) -> Logits:
+        """Computes the logits of a batch that holds the golden sample `batch_size` times."""
+        return self.compute_logits([self._golden] * batch_size)
 
 
-def load(
+def load_classifier(
     checkpoint: Checkpoint, device: str, dtype: str, max_batch: int | None = None, replicas: int = 1
 ) -> Classifier:
-    """Load, fold, choose the precision, check the golden sample, warm up, as one of `replicas` on the machine.
+    """Restores and fuses the network, chooses its precision by the golden sample, and autotunes it.
 
-    Raises CheckpointError for weights that do not fit or an answer that is not the trained one, and
-    ValueError for a device that is not there.
+    `dtype` is "auto" or the name of a torch type, `replicas` the number of classifiers that share the machine. Raises
+    CheckpointError for weights that do not fit the architecture and for a golden sample's answer that is not the
+    trained one, and ValueError for a device that is not there.
     """
     target = find_device(device)
-    for candidate in [getattr(torch, dtype)] if dtype != "auto" else _candidates(target):
+    for candidate in [getattr(torch, dtype)] if dtype != "auto" else _candidate_dtypes(target):
         classifier = Classifier(fuse(restore_model(checkpoint)), checkpoint.description, target, candidate)
-        moved = _golden_deviation(classifier)
-        if moved <= TOLERANCE[candidate]:
+        change = _measure_golden_change(classifier)
+        if change <= TOLERANCE[candidate]:
             if target.type == "cpu":
-                find_threads(classifier.predict_golden, replicas)
-            classifier.ceiling = find_max_batch_size(classifier.predict_golden, max_batch or LARGEST_BATCH[target.type])
+                find_threads(classifier.run_golden_batch, replicas)
+            classifier.max_batch_size = find_max_batch_size(
+                classifier.run_golden_batch, max_batch or MAX_BATCH_SIZES[target.type]
+            )
             return classifier
-        log.warning("%s on %s moves a probability of the golden sample by %.2g", candidate, target, moved)
-    fault = f"does not give its golden sample's answer on {target} in {candidate}: a probability moves by {moved:.2g}"
+        log.warning("%s on %s moves a probability of the golden sample by %.2g", candidate, target, change)
+    fault = f"does not give its golden sample's answer on {target} in {candidate}: a probability moves by {change:.2g}"
     raise CheckpointError(checkpoint.path, fault)
 
 
-def _golden_deviation(classifier: Classifier) -> float:
-    """Infinite where torch lacks a kernel: on CPUs it has no response normalisation in bfloat16."""
+def _measure_golden_change(classifier: Classifier) -> float:
+    """The same, but infinite where torch has no kernel, as for response normalisation in bfloat16 on a CPU."""
     try:
-        return classifier.golden_deviation()
+        return classifier.measure_golden_change()
     except NotImplementedError:
         return float("inf")
 
 
-def _placed(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A weight on the device in the precision, convolutions with their channels last."""
+def _place(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Moves a weight to the device and the precision. Weights of convolutions become channels_last."""
     moved = tensor.to(device, dtype if tensor.is_floating_point() else None)
     return moved.contiguous(memory_format=torch.channels_last) if moved.dim() == 4 else moved
 
 
-def _candidates(device: torch.device) -> list[torch.dtype]:
-    """Precisions from the fastest to the safest."""
+def _candidate_dtypes(device: torch.device) -> list[torch.dtype]:
+    """The precisions to try, from the fastest to the most exact."""
     if has_fast_bfloat16(device):
         return [torch.bfloat16, torch.float32]
     return [torch.float16, torch.float32] if device.type == "cuda" else [torch.float32]

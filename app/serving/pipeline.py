@@ -1,65 +1,70 @@
-"""One loaded model and the way of an image through it: decode, queue, model, probabilities.
+"""One loaded model and the steps of an image through it: decode, queue, model, probabilities.
 
-Owns the order of these steps, the deadline over all of them, and what a loaded model is. Knows nothing
-of HTTP.
+Owns the order of these steps, and the deadline over all of them.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 
 from app.decoding.images import decode
 from app.errors import DeadlineExceeded, Internal, ServiceError
-from app.http.uploads import Upload
+from app.in_flight import InFlight
 from app.metrics import Metrics
-from app.serving.classifier import Classifier, load
-from app.serving.queue import Answer, Batcher, Entry
+from app.serving.classifier import Classifier, load_classifier
+from app.serving.entry import Entry, TimedPrediction
+from app.serving.queue import Queue
+from app.serving.replica_set import ReplicaSet
+from app.serving.service_rate import ServiceRate
 from app.serving.worker import Worker
 from app.settings import Settings
-from models.checkpoint import CheckpointMetadata, read_checkpoint
-from models.files import FileContents
+from models.checkpoint import Checkpoint, CheckpointMetadata
 from models.probabilities import Prediction, prediction_sets
 
 log = logging.getLogger("vggserve.pipeline")
 
+GOLDEN_CHECK_SECONDS = 10.0  # after which an idle replica gets a golden check
+
 
 @dataclass(frozen=True, slots=True)
-class Classified:
-    """One image's answer, and its prediction set if one was asked for: labels' indices by falling probability."""
+class Classification:
+    """One image's prediction. `prediction_set` has the labels' indices by falling probability, if it was asked for."""
 
-    answer: Answer
+    timed: TimedPrediction
     prediction_set: list[int] | None
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A checkpoint's description and version with one warmed-up classifier a device."""
+    """A checkpoint's description and version, and one autotuned classifier for each device."""
 
     description: CheckpointMetadata
     version: str
     classifiers: list[Classifier]
 
 
-def load_model(settings: Settings, contents: Callable[[], FileContents]) -> LoadedModel:
-    """Everything between the checkpoint's contents and a warmed-up model; takes seconds, so it belongs in a thread.
+def load_model(settings: Settings, checkpoint: Checkpoint) -> LoadedModel:
+    """Makes a classifier for each device of the settings. Takes seconds.
 
-    Raises CheckpointError and ValueError with one line each.
+    Raises CheckpointError, and ValueError for a device that is not there, with a message of one line.
     """
-    checkpoint = read_checkpoint(settings.checkpoint, contents)
     devices = settings.devices or (settings.device,)
-    classifiers = [load(checkpoint, device, settings.dtype, settings.max_batch, len(devices)) for device in devices]
+    classifiers = [
+        load_classifier(checkpoint, device, settings.dtype, settings.max_batch, len(devices)) for device in devices
+    ]
     return LoadedModel(checkpoint.description, checkpoint.version, classifiers)
 
 
 class Pipeline:
-    """Made on the event loop. `on_change` is called there when a replica fails or recovers."""
+    """Made on the event loop. `on_change` is called there when a replica fails or recovers.
+
+    While a replica fails its golden check, the check is repeated after `retry_seconds`.
+    """
 
     def __init__(
         self,
@@ -68,83 +73,82 @@ class Pipeline:
         decoders: Executor,
         metrics: Metrics,
         on_change: Callable[[], None],
+        retry_seconds: float,
     ) -> None:
         self.model = model
-        self.batcher = Batcher(len(model.classifiers), settings.queue_size, metrics, on_change)
-        self._workers = [Worker(classifier, self.batcher) for classifier in model.classifiers]
-        self._users = 0
-        self._unused = asyncio.Event()
+        self.replicas = ReplicaSet(len(model.classifiers), on_change)
+        self.queue = Queue(settings.queue_size, self.replicas, ServiceRate(), metrics)
+        self._workers = [
+            Worker(
+                classifier,
+                self.queue,
+                self.replicas,
+                golden_check_seconds=GOLDEN_CHECK_SECONDS,
+                retry_seconds=retry_seconds,
+            )
+            for classifier in model.classifiers
+        ]
+        self.requests = InFlight()  # that are answered by this model
         self._max_image_pixels = settings.max_image_pixels
         self._decoders = decoders
         self._metrics = metrics
 
-    @contextmanager
-    def in_use(self) -> Iterator[Self]:
-        """Counts the block as a user, for whom the model is kept."""
-        self._users += 1
-        self._unused.clear()
-        try:
-            yield self
-        finally:
-            self._users -= 1
-            if not self._users:
-                self._unused.set()
-
-    async def unused(self) -> None:
-        """Returns when nobody uses the model, which must have been replaced before."""
-        if self._users:
-            await self._unused.wait()
+    def start(self) -> None:
+        """Starts the model's threads."""
+        for worker in self._workers:
+            worker.start()
 
     def close(self) -> None:
-        """Lets the model's threads end once the queue is empty."""
-        self.batcher.close()
+        """Makes the model's threads end once the queue is empty."""
+        self.queue.close()
 
     def join(self) -> None:
-        """Waits for these threads."""
+        """Waits until the model's threads have ended."""
         for worker in self._workers:
             worker.join()
 
     async def classify(
-        self, uploads: Sequence[Upload], deadline: float, coverage: float | None
-    ) -> list[Classified | ServiceError]:
-        """Each image's outcome, in order. `deadline` is in `time.monotonic` seconds. Raises QueueFull.
+        self, images: Sequence[bytes | ServiceError], deadline: float, coverage: float | None
+    ) -> list[Classification | ServiceError]:
+        """Returns each image's classification or error, in order. `images` are files' bytes, or errors to hand on.
 
-        A `coverage` may only be asked of a model with a calibration.
+        `deadline` is in `time.monotonic` seconds. `coverage` must be None for a model without a calibration. Raises
+        QueueFull and NotReady.
         """
-        with self.batcher.admitted(len(uploads), deadline) as entries:
-            for entry, upload in zip(entries, uploads, strict=True):
-                if isinstance(upload.data, ServiceError):
-                    self.batcher.fail(entry, upload.data)
+        with self.queue.reserve(len(images), deadline) as entries:
+            for entry, image in zip(entries, images, strict=True):
+                if isinstance(image, ServiceError):
+                    self.queue.fail(entry, image)
                 else:
-                    self._decoders.submit(self._decode, upload.data, entry)
+                    self._decoders.submit(self._decode, image, entry)
             await asyncio.wait([entry.future for entry in entries], timeout=max(0.0, deadline - time.monotonic()))
             return [self._outcome(entry, coverage) for entry in entries]
 
     def _decode(self, data: bytes, entry: Entry) -> None:
-        """Runs on a thread of the pool, and hands the pixels straight to the queue."""
+        """Runs on a thread of the pool, and queues the pixels from there."""
         if entry.future.done():  # its client has gone
             return
         try:
             with self._metrics.decode_seconds.time():
                 pixels = decode(data, self.model.description.preprocessing, self._max_image_pixels)
         except ServiceError as error:
-            self.batcher.fail(entry, error.bare())
+            self.queue.fail(entry, error.bare())
         except Exception:
             log.exception("an image could not be decoded for an unforeseen reason")
-            self.batcher.fail(entry, Internal())
+            self.queue.fail(entry, Internal())
         else:
-            self.batcher.submit(entry, pixels)
+            self.queue.submit(entry, pixels)
 
-    def _outcome(self, entry: Entry, coverage: float | None) -> Classified | ServiceError:
+    def _outcome(self, entry: Entry, coverage: float | None) -> Classification | ServiceError:
         if not entry.future.done():
             return DeadlineExceeded("The request's time was up before its image was answered.")
         outcome = entry.future.result()
         if isinstance(outcome, ServiceError):
             return outcome
-        return Classified(outcome, self._prediction_set(outcome.score, coverage))
+        return Classification(outcome, self._prediction_set(outcome.prediction, coverage))
 
-    def _prediction_set(self, score: Prediction, coverage: float | None) -> list[int] | None:
+    def _prediction_set(self, prediction: Prediction, coverage: float | None) -> list[int] | None:
         calibration = self.model.description.calibration
         if calibration is None or coverage is None:
             return None
-        return prediction_sets(torch.from_numpy(score.probabilities)[None], calibration, coverage)[0]
+        return prediction_sets(torch.from_numpy(prediction.probabilities)[None], calibration, coverage)[0]

@@ -1,216 +1,204 @@
 """The bounded queue between requests and model replicas.
 
-Owns admission, order, deadlines and dropping what nobody waits for. Work-conserving: a batch is
-whatever waits when a replica is free, so there is no timer and nothing to tune. Knows nothing of HTTP,
-image files or networks; the replicas' threads are in `worker`.
+Owns admission, order and deadlines. A batch is whatever waits when a replica is free: the queue never waits for a
+batch to fill, so there is no timer and nothing to tune.
 """
 
 import asyncio
-import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from app.errors import DeadlineExceeded, NotReady, QueueFull, ServiceError
 from app.metrics import Metrics
+from app.serving.entry import Entry, TimedPrediction
+from app.serving.replica_set import ReplicaSet
+from app.serving.service_rate import ServiceRate
 from models.preprocess import Pixels
 from models.probabilities import Prediction
 
 LATE = "The request's time was up before its image reached the model."
 NO_REPLICA = "No replica of the model is able to answer."
-TIMER_SECONDS = 0.001  # uvloop's timers count in these, and may be early by half of one
-SMOOTHING = 0.2  # weight of the newest batch in the running mean of seconds per image
+TIMER_SECONDS = 0.001  # the resolution of uvloop's timers, which may fire half of it early
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the model says of one image, and its seconds until it was decoded, in the queue, and of its batch."""
+class Batch:
+    """Images for a replica to answer, at least one."""
 
-    score: Prediction
-    decode_seconds: float
-    queue_seconds: float
-    model_seconds: float
+    entries: list[Entry]
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One image from its admission to its answer. Times are in `time.monotonic` seconds.
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """No image came for as long as the replica was ready to wait."""
 
-    `future` ends with an answer or an error, or is cancelled when nobody waits for it any more.
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The queue is closed and empty."""
+
+
+class Queue:
+    """Holds up to `capacity` images that are being decoded or wait for a replica. All replicas take from it.
+
+    Made on the event loop, on which `reserve` and `check_capacity` are called. Any thread may call `submit` and
+    `fail`. The replicas' threads call `next_batch`, `requeue`, `complete` and `fail_waiting`.
     """
 
-    deadline: float
-    future: "asyncio.Future[Answer | ServiceError]"
-    admitted: float = field(default_factory=time.monotonic)
-    queued: float = 0.0
-    pixels: Pixels | None = None
-    has_place: bool = True
-
-
-class Batcher:
-    """Admits up to `capacity` images at once that are being decoded or wait; all replicas pull from it.
-
-    Made on the event loop. `on_change` is called there whenever `healthy` or `alive` has changed.
-    """
-
-    def __init__(self, replicas: int, capacity: int, metrics: Metrics, on_change: Callable[[], None]) -> None:
+    def __init__(self, capacity: int, replicas: ReplicaSet, rate: ServiceRate, metrics: Metrics) -> None:
         self.capacity = capacity
-        self.alive = self.healthy = replicas
+        self._replicas = replicas
+        self._rate = rate
         self._metrics = metrics
-        self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
         self._waiting: deque[Entry] = deque()
-        self._held = 0  # places taken, by images that are being decoded or wait
+        self._reserved = 0
         self._closed = False
-        self._seconds_per_image = 0.0
 
     @property
     def depth(self) -> int:
-        """Images admitted and not yet taken by a replica."""
-        return self._held
+        """Images that are admitted and that no replica has taken yet."""
+        return self._reserved
 
     @contextmanager
-    def admitted(self, images: int, deadline: float) -> Iterator[list[Entry]]:
-        """A place in the queue for each image of a request, or none. Raises QueueFull and NotReady.
+    def reserve(self, images: int, deadline: float) -> Iterator[list[Entry]]:
+        """Admits all images of a request or none. Raises QueueFull and NotReady.
 
-        Entries that have no answer at the end of the block are given up.
+        `deadline` is in `time.monotonic` seconds. At the end of the block the entries without an answer are cancelled
+        and leave the queue.
         """
         with self._changed:
-            self.check_room(images)
-            self._held += images
+            self.check_capacity(images)
+            self._reserved += images
         entries = [Entry(deadline, self._loop.create_future()) for _ in range(images)]
         try:
             yield entries
         finally:
             for entry in entries:
-                if entry.future.cancel():  # it had not ended
+                if entry.future.cancel():  # False where the entry has an answer
                     self._drop(entry)
 
-    def check_room(self, images: int = 1) -> None:
-        """Raises what `admitted` would."""
-        depth = self._held
-        if not self.healthy:
+    def check_capacity(self, images: int = 1) -> None:
+        """Raises QueueFull or NotReady where `reserve` would."""
+        depth = self._reserved
+        if not self._replicas.healthy:
             raise NotReady(NO_REPLICA)
         if depth + images > self.capacity:
             raise QueueFull(
                 f"The queue holds {self.capacity} images and has no room for {images} more.",
-                retry_after=max(1, math.ceil(depth * self._seconds_per_image)),
+                retry_after=self._rate.retry_after(depth),
             )
 
     def close(self) -> None:
-        """Lets the replicas' threads end once the queue is empty."""
+        """Makes `next_batch` return Closed once the queue is empty."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    # The next two are called by any thread, the others by the replicas' threads.
-
     def submit(self, entry: Entry, pixels: Pixels) -> None:
-        """Queues an image that has been decoded, unless nobody waits for it any more."""
+        """Queues the decoded pixels of an image, unless its request no longer waits for it."""
         with self._changed:
-            if not entry.has_place:
+            if not entry.reserved:
                 return
-            if self.alive:
-                entry.pixels, entry.queued = pixels, time.monotonic()
+            if self._replicas.alive:
+                entry.pixels, entry.queued_at = pixels, time.monotonic()
                 self._waiting.append(entry)
                 self._changed.notify()
                 return
         self.fail(entry, NotReady(NO_REPLICA))
 
     def fail(self, entry: Entry, error: ServiceError) -> None:
-        """Answers an image that will not be queued."""
-        self._free(entry)
-        self._later([entry], [error])
+        """Answers an image with an error before it reaches a replica."""
+        self._release(entry)
+        self._deliver([entry], [error])
 
-    def take(self, limit: int, idle_seconds: float) -> list[Entry] | None:
-        """Up to `limit` images that are still wanted, as soon as there is one; the end is an empty list.
+    def fail_waiting(self) -> None:
+        """Answers all waiting images with NotReady: the last replica is lost."""
+        with self._changed:
+            for entry in self._waiting:
+                self.fail(entry, NotReady(NO_REPLICA))
+            self._waiting.clear()
 
-        None says that nothing came for `idle_seconds`.
+    def next_batch(self, max_batch_size: int, idle_seconds: float) -> Batch | Idle | Closed:
+        """Waits for images, for at most `idle_seconds`, and returns up to `max_batch_size` of them.
+
+        An image whose deadline has passed is answered with DeadlineExceeded and is not returned.
         """
         with self._changed:
             while True:
                 if not self._changed.wait_for(lambda: self._waiting or self._closed, idle_seconds):
-                    return None
-                batch: list[Entry] = []
-                while self._waiting and len(batch) < limit:
+                    return Idle()
+                entries: list[Entry] = []
+                while self._waiting and len(entries) < max_batch_size:
                     entry = self._waiting.popleft()
-                    self._free(entry)
+                    self._release(entry)
                     if entry.deadline > time.monotonic():
-                        batch.append(entry)
-                    else:  # the event loop, being busy, has not cancelled it yet
+                        entries.append(entry)
+                    else:  # the event loop is busy and has not cancelled the entry yet
                         self._metrics.dropped.labels("deadline").inc()
-                        self._later([entry], [DeadlineExceeded(LATE)])
-                if batch or self._closed:
-                    return batch
+                        self._deliver([entry], [DeadlineExceeded(LATE)])
+                if entries:
+                    return Batch(entries)
+                if self._closed:
+                    return Closed()
 
-    def take_back(self, entries: Iterable[Entry]) -> None:
+    def requeue(self, entries: Iterable[Entry]) -> None:
         """Puts images that a failing replica could not answer in front of all others."""
         with self._changed:
-            wanted = [entry for entry in entries if not entry.future.done()]
-            for entry in wanted:
-                entry.has_place = True
-            self._waiting.extendleft(reversed(wanted))
-            self._held += len(wanted)
+            unanswered = [entry for entry in entries if not entry.future.done()]
+            for entry in unanswered:
+                entry.reserved = True
+            self._waiting.extendleft(reversed(unanswered))
+            self._reserved += len(unanswered)
             self._changed.notify_all()
 
-    def settle(self, batch: Sequence[Entry], outcomes: Sequence[Prediction | ServiceError], seconds: float) -> None:
-        """Answers a batch that took `seconds` in the model."""
+    def complete(self, entries: Sequence[Entry], outcomes: Sequence[Prediction | ServiceError], seconds: float) -> None:
+        """Answers the images of a batch, which took `seconds` in the model; `outcomes` is in the order of `entries`."""
         started = time.monotonic() - seconds
         with self._changed:
-            per_image = seconds / len(batch) / self.alive
-            weight = SMOOTHING if self._seconds_per_image else 1.0
-            self._seconds_per_image += weight * (per_image - self._seconds_per_image)
-        self._metrics.batch_size.observe(len(batch))
+            self._rate.observe(len(entries), seconds, self._replicas.alive)
+        self._metrics.batch_size.observe(len(entries))
         self._metrics.model_seconds.observe(seconds)
-        for entry in batch:
-            self._metrics.queue_seconds.observe(started - entry.queued)
+        for entry in entries:
+            self._metrics.queue_seconds.observe(started - entry.queued_at)
         answers = [
             outcome
             if isinstance(outcome, ServiceError)
-            else Answer(outcome, entry.queued - entry.admitted, started - entry.queued, seconds)
-            for entry, outcome in zip(batch, outcomes, strict=True)
+            else TimedPrediction(outcome, entry.queued_at - entry.admitted_at, started - entry.queued_at, seconds)
+            for entry, outcome in zip(entries, outcomes, strict=True)
         ]
-        self._later(batch, answers)
-
-    def change(self, *, healthy: int = 0, alive: int = 0) -> None:
-        """Adds to the counts of replicas that answer rightly, and of those that may yet do so again."""
-        with self._changed:
-            self.healthy += healthy
-            self.alive += alive
-            if not self.alive:
-                for entry in self._waiting:
-                    self.fail(entry, NotReady(NO_REPLICA))
-                self._waiting.clear()
-        self._loop.call_soon_threadsafe(self._on_change)
+        self._deliver(entries, answers)
 
     def _drop(self, entry: Entry) -> None:
-        """Gives back the place of an entry that nobody waits for, so that the dead do not keep the living out."""
+        """Removes a cancelled entry at once, so that abandoned requests do not block new ones."""
         with self._changed:
-            if not entry.has_place:  # a replica has it already
+            if not entry.reserved:  # a replica has taken it
                 return
-            self._free(entry)
+            self._release(entry)
             if entry.pixels is not None:
                 self._waiting.remove(entry)
-        late = time.monotonic() > entry.deadline - TIMER_SECONDS
-        self._metrics.dropped.labels("deadline" if late else "disconnected").inc()
+        is_late = time.monotonic() > entry.deadline - TIMER_SECONDS
+        self._metrics.dropped.labels("deadline" if is_late else "disconnected").inc()
 
-    def _free(self, entry: Entry) -> None:
+    def _release(self, entry: Entry) -> None:
         with self._changed:
-            self._held -= entry.has_place
-            entry.has_place = False
+            self._reserved -= entry.reserved
+            entry.reserved = False
 
-    def _later(self, entries: Sequence[Entry], answers: Sequence[Answer | ServiceError]) -> None:
-        self._loop.call_soon_threadsafe(_deliver, [entry.future for entry in entries], answers)
+    def _deliver(self, entries: Sequence[Entry], answers: Sequence[TimedPrediction | ServiceError]) -> None:
+        self._loop.call_soon_threadsafe(_set_results, [entry.future for entry in entries], answers)
 
 
-def _deliver(
-    futures: Iterable["asyncio.Future[Answer | ServiceError]"], outcomes: Iterable[Answer | ServiceError]
+def _set_results(
+    futures: Iterable["asyncio.Future[TimedPrediction | ServiceError]"],
+    answers: Iterable[TimedPrediction | ServiceError],
 ) -> None:
-    """Runs on the event loop. A future whose client has gone is cancelled already and is passed over."""
-    for future, outcome in zip(futures, outcomes, strict=True):
+    """Runs on the event loop. Passes over futures that were cancelled because their client has gone."""
+    for future, answer in zip(futures, answers, strict=True):
         if not future.done():
-            future.set_result(outcome)
+            future.set_result(answer)

@@ -1,7 +1,7 @@
-"""The thread of one model replica: it empties the queue and knows how its replica is.
+"""The thread of one model replica: it takes batches from the queue and answers them.
 
-Owns isolating the image that fails a batch, living with too little memory, and taking out a replica
-that answers wrongly. Knows nothing of requests; a replica is whatever has the five members below.
+Owns three reactions to failure: it finds the image that makes a batch fail, it makes batches smaller when memory runs
+short, and it stops using a replica that fails its golden check.
 """
 
 import logging
@@ -14,112 +14,138 @@ import numpy as np
 import torch
 
 from app.errors import Internal, ServiceError
-from app.serving.queue import Batcher, Entry
+from app.serving.entry import Entry
+from app.serving.queue import Batch, Closed, Queue
+from app.serving.replica_set import ReplicaSet
 from models.preprocess import Pixels
 from models.probabilities import Logits, Prediction
 
 log = logging.getLogger("vggserve.worker")
 
-LAST_FAILURE = 3  # canaries in a row, after which a replica is given up
-GROWTH = 1 / 16  # images that the ceiling grows back by with each full batch after it was halved
+MAX_GOLDEN_CHECKS = 3  # failures in a row after which a replica is given up
+GROWTH = 1 / 16  # images that the maximum batch size grows by with each full batch, after it was halved
 
 
 class Replica(Protocol):
-    """One copy of the model on one device. `ceiling` is the largest batch it takes, in images."""
+    """One copy of the model on one device. `max_batch_size` is in images."""
 
     name: str
-    ceiling: int
+    max_batch_size: int
 
-    def predict(self, images: Sequence[Pixels]) -> Logits:
-        """N images of (S, S, C) uint8 -> (N, K) logits."""
+    def compute_logits(self, images: Sequence[Pixels]) -> Logits:
+        """N images of (S, S, C) uint8 -> (N, K) float32 logits."""
 
-    def scores(self, logits: Logits) -> list[Prediction]:
-        """(N, K) logits -> what they say of each image."""
+    def make_predictions(self, logits: Logits) -> list[Prediction]:
+        """(N, K) logits -> one prediction for each image."""
 
-    def canary(self) -> bool:
+    def passes_golden_check(self) -> bool:
         """Whether the replica still gives the trained answer for the golden sample."""
 
 
 class Worker:
-    """Runs from its making until the batcher is closed and empty, or its replica is given up."""
+    """Answers batches from `start` until the queue is closed and empty, or the replica is given up.
 
-    canary_seconds = 10.0  # of idleness, after which the replica is asked for the golden sample
-    retry_seconds = 1.0  # between canaries while they fail
+    A replica that was idle for `golden_check_seconds` gets a golden check. While it fails, the check is repeated after
+    `retry_seconds`.
+    """
 
-    def __init__(self, replica: Replica, batcher: Batcher) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        queue: Queue,
+        replicas: ReplicaSet,
+        *,
+        golden_check_seconds: float,
+        retry_seconds: float,
+    ) -> None:
         self._replica = replica
-        self._batcher = batcher
-        self._limit = float(replica.ceiling)
-        self._thread = threading.Thread(target=self._work, name=f"model-{replica.name}", daemon=True)
+        self._queue = queue
+        self._replicas = replicas
+        self._golden_check_seconds = golden_check_seconds
+        self._retry_seconds = retry_seconds
+        self._max_batch_size = float(replica.max_batch_size)
+        self._thread = threading.Thread(target=self._run, name=f"model-{replica.name}", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
         self._thread.start()
 
     def join(self) -> None:
-        """Waits for the thread's end."""
+        """Waits until the thread has ended."""
         self._thread.join()
 
-    def _work(self) -> None:
-        while (batch := self._batcher.take(int(self._limit), self.canary_seconds)) != []:
-            answered = batch is not None and self._answer(batch)
-            if not answered and not self._is_well():
+    def _run(self) -> None:
+        while True:
+            outcome = self._queue.next_batch(int(self._max_batch_size), self._golden_check_seconds)
+            if isinstance(outcome, Closed):
+                return
+            is_answered = isinstance(outcome, Batch) and self._answer(outcome.entries)
+            del outcome  # the images' memory is free while the next batch is awaited
+            if not is_answered and not self._recover():
                 return
 
-    def _answer(self, batch: Sequence[Entry]) -> bool:
-        """Answers the batch. False, with the images back in the queue, if the replica itself is at fault."""
+    def _answer(self, entries: Sequence[Entry]) -> bool:
+        """Answers a batch. Returns False, with the images back in the queue, if the replica itself is at fault."""
         started = time.monotonic()
-        outcomes = self._predict([entry.pixels for entry in batch if entry.pixels is not None])
-        if all(isinstance(outcome, ServiceError) for outcome in outcomes) and not self._canary():
-            self._batcher.take_back(batch)
+        outcomes = self._compute([entry.pixels for entry in entries if entry.pixels is not None])
+        if all(isinstance(outcome, ServiceError) for outcome in outcomes) and not self._passes_golden_check():
+            self._queue.requeue(entries)
             return False
-        self._batcher.settle(batch, outcomes, time.monotonic() - started)
-        if len(batch) == int(self._limit):
-            self._limit = min(self._limit + GROWTH, self._replica.ceiling)
+        self._queue.complete(entries, outcomes, time.monotonic() - started)
+        if len(entries) == int(self._max_batch_size):
+            self._max_batch_size = min(self._max_batch_size + GROWTH, self._replica.max_batch_size)
         return True
 
-    def _predict(self, pixels: Sequence[Pixels]) -> list[Prediction | ServiceError]:
-        """Each image's score or error; a batch that fails is halved until the image at fault is alone."""
-        if len(pixels) > self._limit:  # memory ran short in the half before
-            return self._predict_halves(pixels)
+    def _compute(self, pixels: Sequence[Pixels]) -> list[Prediction | ServiceError]:
+        """Returns each image's prediction or error. A batch that fails is halved until the image at fault is alone."""
+        if len(pixels) > self._max_batch_size:  # memory ran short in the other half
+            return self._compute_halves(pixels)
         try:
-            logits = self._replica.predict(pixels)
-            scores = self._replica.scores(logits)
+            logits = self._replica.compute_logits(pixels)
+            predictions = self._replica.make_predictions(logits)
         except Exception as error:
             if isinstance(error, torch.OutOfMemoryError):
-                self._limit = max(1.0, len(pixels) / 2)
-                log.warning("out of memory on %s: the batch ceiling is now %d", self._replica.name, self._limit)
+                self._max_batch_size = max(1.0, len(pixels) / 2)
+                name, size = self._replica.name, self._max_batch_size
+                log.warning("out of memory on %s: the maximum batch size is now %d", name, size)
             if len(pixels) > 1:
-                return self._predict_halves(pixels)
+                return self._compute_halves(pixels)
             log.exception("an image failed on %s", self._replica.name)
             return [Internal()]
-        finite: list[bool] = np.logical_and.reduce(np.isfinite(logits), axis=1).tolist()
-        if not all(finite):
-            log.error(
-                "%d of %d images got no finite logits on %s", finite.count(False), len(finite), self._replica.name
-            )
-        return [score if good else Internal() for score, good in zip(scores, finite, strict=True)]
+        is_finite: list[bool] = np.logical_and.reduce(np.isfinite(logits), axis=1).tolist()
+        if not all(is_finite):
+            count, name = is_finite.count(False), self._replica.name
+            log.error("%d of %d images got no finite logits on %s", count, len(is_finite), name)
+        return [prediction if finite else Internal() for prediction, finite in zip(predictions, is_finite, strict=True)]
 
-    def _predict_halves(self, pixels: Sequence[Pixels]) -> list[Prediction | ServiceError]:
+    def _compute_halves(self, pixels: Sequence[Pixels]) -> list[Prediction | ServiceError]:
         half = len(pixels) // 2
-        return self._predict(pixels[:half]) + self._predict(pixels[half:])
+        return self._compute(pixels[:half]) + self._compute(pixels[half:])
 
-    def _is_well(self) -> bool:
-        """Asks the canary; while it fails the replica takes no work, and after the last failure never again."""
-        for failure in range(LAST_FAILURE):
-            if self._canary():
-                if failure:
-                    log.info("replica %s is well again", self._replica.name)
-                    self._batcher.change(healthy=1)
+    def _recover(self) -> bool:
+        """Repeats the golden check until the replica passes it. Returns False once the replica is given up.
+
+        A replica takes no batch while it fails.
+        """
+        for failures in range(MAX_GOLDEN_CHECKS):
+            if self._passes_golden_check():
+                if failures:
+                    log.info("replica %s passes its golden check again", self._replica.name)
+                    self._replicas.mark_healthy()
                 return True
-            if not failure:
-                log.error("replica %s fails its canary and is taken out", self._replica.name)
-                self._batcher.change(healthy=-1)
-            time.sleep(self.retry_seconds)
-        log.critical("replica %s is given up after %d failed canaries", self._replica.name, LAST_FAILURE)
-        self._batcher.change(alive=-1)
+            if not failures:
+                log.error("replica %s fails its golden check and is taken out", self._replica.name)
+                self._replicas.mark_unhealthy()
+            time.sleep(self._retry_seconds)
+        log.critical("replica %s is given up after %d failed golden checks", self._replica.name, MAX_GOLDEN_CHECKS)
+        self._replicas.mark_lost()
+        if not self._replicas.alive:
+            self._queue.fail_waiting()
         return False
 
-    def _canary(self) -> bool:
+    def _passes_golden_check(self) -> bool:
         try:
-            return self._replica.canary()
+            return self._replica.passes_golden_check()
         except Exception:
-            log.exception("the canary failed on %s", self._replica.name)
+            log.exception("the golden check failed on %s", self._replica.name)
             return False

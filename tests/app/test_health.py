@@ -17,8 +17,8 @@ from app.health import Health, Phase
         (Phase.LOST, False, False),
     ],
 )
-def test_only_ready_is_ready_and_only_the_lost_are_dead(phase: Phase, live: bool, ready: bool) -> None:
-    """Each phase says whether the process can go on and whether it should be asked."""
+def test_liveness_and_readiness_of_each_phase(phase: Phase, live: bool, ready: bool) -> None:
+    """Only `ready` is ready; all phases but `failed` and `lost` are live."""
     health = Health()
     health.enter(phase)
     assert (health.live, health.ready) == (live, ready)
@@ -29,7 +29,7 @@ def test_started_stays() -> None:
     health = Health()
     assert not health.started
     health.enter(Phase.READY)
-    health.enter(Phase.UNWELL, "a canary failed")
+    health.enter(Phase.UNWELL, "a golden check failed")
     assert health.started
 
 

@@ -31,15 +31,15 @@ def path(tmp_path: Path) -> Path:
 
 
 def watch_swap(client: httpx.AsyncClient) -> asyncio.Event:
-    """Set when the model that answers now has been replaced and only waits for its last users."""
+    """Set when the current model has been replaced and only waits for its last requests."""
     pipeline, swapped = pipeline_of(client), asyncio.Event()
-    unused = pipeline.unused
+    wait_until_zero = pipeline.requests.wait_until_zero
 
     async def watched() -> None:
         swapped.set()
-        await unused()
+        await wait_until_zero()
 
-    pipeline.unused = watched  # type: ignore[method-assign]
+    pipeline.requests.wait_until_zero = watched  # type: ignore[method-assign]
     return swapped
 
 
@@ -62,7 +62,7 @@ async def test_the_new_checkpoint_answers_after_a_reload(path: Path) -> None:
 
 
 async def test_the_model_before_is_freed_at_once(path: Path) -> None:
-    """What was loaded is in no cycle, so that its memory comes back without a garbage collection."""
+    """The model is in no reference cycle, so its memory is free without a garbage collection."""
     async with serving(path, api_keys="secret") as client:
         [classifier] = pipeline_of(client).model.classifiers
         old: list[weakref.ref[object]] = [weakref.ref(classifier), weakref.ref(classifier._model)]
@@ -136,7 +136,7 @@ async def test_a_load_that_fails_changes_nothing(
         raise fault
 
     async with serving(path, api_keys="secret") as client:
-        monkeypatch.setattr("app.serving.pipeline.load", fail)
+        monkeypatch.setattr("app.serving.pipeline.load_classifier", fail)
         response = await client.post("/admin/reload", headers=KEY)
         assert (response.status_code, response.json()["code"]) == (500, "reload_failed")
         assert type(fault).__name__ in response.json()["detail"]

@@ -1,4 +1,4 @@
-"""The process's end, with real sockets and signals, in the test's own process."""
+"""Shutdown and reload, with real sockets and signals, in the test's own process."""
 
 import asyncio
 import gc
@@ -58,7 +58,7 @@ class Connection:
 
 
 class WatchedServer(Server):
-    """A server that tells when it listens, and whose connections are closed with it."""
+    """A server with an event for listening, whose test connections are closed with it."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config, service)
@@ -112,7 +112,7 @@ async def running(checkpoint: Path, **settings: object) -> AsyncIterator[tuple[W
 
 
 async def test_what_is_loaded_is_left_out_of_garbage_collection(checkpoint: Path) -> None:
-    """Collections that were off while the model was loaded are on again, and pass over what was there by then."""
+    """Once the model is loaded, collections are on again and exclude the objects that exist by then."""
     async with running(checkpoint) as (server, _):
         gc.disable()
         try:
@@ -154,7 +154,7 @@ async def test_while_draining_the_server_is_not_ready_and_still_answers(checkpoi
         await serving
 
 
-async def test_a_kept_alive_connection_is_told_to_go_elsewhere(checkpoint: Path) -> None:
+async def test_a_kept_alive_connection_is_closed_after_draining(checkpoint: Path) -> None:
     """Once the server has stopped accepting, a request on an old connection gets 503 and Connection: close."""
     async with running(checkpoint, drain_delay=0) as (server, serving):
         idle, busy = await server.connect(), await server.connect()

@@ -18,20 +18,20 @@ class Gate:
         pipeline = pipeline_of(client)
         self._open, self._entered = threading.Event(), threading.Semaphore(0)
         [self._classifier] = pipeline.model.classifiers
-        self._predict = self._classifier.predict
+        self._compute_logits = self._classifier.compute_logits
 
     def __enter__(self) -> "Gate":
-        def predict(images: Sequence[Pixels]) -> Logits:
+        def compute_logits(images: Sequence[Pixels]) -> Logits:
             self._entered.release()
             self._open.wait()
-            return self._predict(images)
+            return self._compute_logits(images)
 
-        self._classifier.predict = predict  # type: ignore[method-assign]
+        self._classifier.compute_logits = compute_logits  # type: ignore[method-assign]
         return self
 
     def __exit__(self, *_: object) -> None:
         self._open.set()
-        self._classifier.predict = self._predict  # type: ignore[method-assign]
+        self._classifier.compute_logits = self._compute_logits  # type: ignore[method-assign]
 
     async def entered(self) -> None:
         """Waits until a batch is held."""

@@ -7,7 +7,7 @@ from models.networks.vgg import initialise_weights
 
 
 def lively(network: nn.Module) -> nn.Module:
-    """Evaluation mode, with weights and statistics that all matter."""
+    """Returns the network in evaluation mode; its random biases and statistics all change the logits."""
     torch.manual_seed(0)
     initialise_weights(network)
     for module in network.modules():

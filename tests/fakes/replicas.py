@@ -1,4 +1,4 @@
-"""Replicas that are written out for the tests of the queue, and stop where a test tells them to."""
+"""Fake replicas for the tests of the queue, which stop where a test tells them to."""
 
 import asyncio
 import threading
@@ -10,7 +10,10 @@ import numpy as np
 
 from app.errors import ServiceError
 from app.metrics import Metrics
-from app.serving.queue import Answer, Batcher
+from app.serving.entry import TimedPrediction
+from app.serving.queue import Queue
+from app.serving.replica_set import ReplicaSet
+from app.serving.service_rate import ServiceRate
 from app.serving.worker import Worker
 from models.preprocess import Pixels
 from models.probabilities import Logits, Prediction
@@ -21,18 +24,18 @@ NEVER = float("inf")
 class FakeReplica:
     """Answers every image with its first pixel's value, once `gate` is open."""
 
-    def __init__(self, ceiling: int = 4, *, is_open: bool = True) -> None:
+    def __init__(self, max_batch_size: int = 4, *, is_open: bool = True) -> None:
         self.name = "fake"
-        self.ceiling = ceiling
+        self.max_batch_size = max_batch_size
         self.gate = threading.Event()
         self._entered = threading.Semaphore(0)
         self.batches: list[list[int]] = []
         self.fault: Callable[[list[int]], Exception | None] = lambda _: None
-        self.canaries: deque[bool] = deque()
+        self.golden_checks: deque[bool] = deque()
         if is_open:
             self.gate.set()
 
-    def predict(self, images: Sequence[Pixels]) -> Logits:
+    def compute_logits(self, images: Sequence[Pixels]) -> Logits:
         values = [int(image[0, 0, 0]) for image in images]
         self.batches.append(values)
         self._entered.release()
@@ -41,12 +44,12 @@ class FakeReplica:
             raise error
         return np.array([[value, 0] for value in values], dtype=np.float32)
 
-    def scores(self, logits: Logits) -> list[Prediction]:
+    def make_predictions(self, logits: Logits) -> list[Prediction]:
         return [Prediction(row, row, None) for row in logits]
 
-    def canary(self) -> bool:
-        """The next of `canaries`; with none left, the replica is well."""
-        return self.canaries.popleft() if self.canaries else True
+    def passes_golden_check(self) -> bool:
+        """The next of `golden_checks`; with none left, the replica passes."""
+        return self.golden_checks.popleft() if self.golden_checks else True
 
     async def entered(self) -> None:
         """Waits until one more batch has come in."""
@@ -58,11 +61,11 @@ def image(value: int) -> Pixels:
 
 
 class Client:
-    """Asks about images and, like a route, keeps their places until all are answered."""
+    """Sends images and, like a route, keeps their reservation until all are answered."""
 
-    def __init__(self, batcher: Batcher, *values: int, deadline: float = NEVER, are_decoded: bool = True) -> None:
-        self._batcher, self._values = batcher, values
-        self._block = batcher.admitted(len(values), deadline)
+    def __init__(self, queue: Queue, *values: int, deadline: float = NEVER, are_decoded: bool = True) -> None:
+        self._queue, self._values = queue, values
+        self._block = queue.reserve(len(values), deadline)
         self.entries = self._block.__enter__()
         if are_decoded:
             self.decoded()
@@ -70,9 +73,9 @@ class Client:
     def decoded(self) -> None:
         """The images are ready for the queue."""
         for entry, value in zip(self.entries, self._values, strict=True):
-            self._batcher.submit(entry, image(value))
+            self._queue.submit(entry, image(value))
 
-    async def outcomes(self) -> list[Answer | ServiceError]:
+    async def outcomes(self) -> list[TimedPrediction | ServiceError]:
         """Waits for every image's answer or error."""
         outcomes = await asyncio.gather(*(entry.future for entry in self.entries))
         self.hang_up()
@@ -81,40 +84,34 @@ class Client:
     async def values(self) -> list[int]:
         """Waits for the answers: what each image was."""
         outcomes = await self.outcomes()
-        return [int(outcome.score.logits[0]) for outcome in outcomes if isinstance(outcome, Answer)]
+        return [int(outcome.prediction.logits[0]) for outcome in outcomes if isinstance(outcome, TimedPrediction)]
 
     def hang_up(self) -> None:
         self._block.__exit__(None, None, None)
 
 
-class QuickWorker(Worker):
-    """Waits for nothing between canaries."""
-
-    retry_seconds = 0.0
-
-
-class CuriousWorker(QuickWorker):
-    """Asks the canary whenever there is nothing to do."""
-
-    canary_seconds = 0.0
-
-
 @asynccontextmanager
 async def running(
-    *replicas: FakeReplica,
+    *fakes: FakeReplica,
     capacity: int = 16,
-    worker: type[Worker] = QuickWorker,
-    on_change: Callable[[], None] = lambda: None,
+    golden_check_seconds: float = 10.0,
+    replicas: ReplicaSet | None = None,
+    rate: ServiceRate | None = None,
     metrics: Metrics | None = None,
-) -> AsyncIterator[Batcher]:
-    """A batcher whose replicas work until the end of the block."""
-    batcher = Batcher(len(replicas), capacity, metrics or Metrics(), on_change)
-    workers = [worker(replica, batcher) for replica in replicas]
+) -> AsyncIterator[Queue]:
+    """A queue whose replicas work until the end of the block, and repeat failed golden checks without a pause."""
+    replicas = replicas or ReplicaSet(len(fakes), lambda: None)
+    queue = Queue(capacity, replicas, rate or ServiceRate(), metrics or Metrics())
+    workers = [
+        Worker(fake, queue, replicas, golden_check_seconds=golden_check_seconds, retry_seconds=0.0) for fake in fakes
+    ]
+    for worker in workers:
+        worker.start()
     try:
-        yield batcher
+        yield queue
     finally:
-        for replica in replicas:
-            replica.gate.set()
-        batcher.close()
-        for working in workers:
-            await asyncio.to_thread(working.join)
+        for fake in fakes:
+            fake.gate.set()
+        queue.close()
+        for worker in workers:
+            await asyncio.to_thread(worker.join)

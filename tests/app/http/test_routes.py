@@ -17,7 +17,6 @@ from app.decoding.images import decode
 from app.errors import UndecodableImage
 from app.http.schemas import ModelInfo, Predictions
 from app.main import create_app
-from app.serving.worker import Worker
 from app.settings import Settings
 from models.checkpoint import read_checkpoint, restore_model
 from models.preprocess import Pixels, normalise, preprocess
@@ -392,23 +391,23 @@ async def test_the_deadline_counts_queue_and_compute(checkpoint: Path) -> None:
         assert (await client.post("/predict", content=IMAGE)).status_code == 200
 
 
-def fail(client: httpx.AsyncClient, *, canary: bool) -> None:
+def fail(client: httpx.AsyncClient, *, golden_check: bool) -> None:
     """Lets the model fail for every image but the golden sample, or for that too."""
     [classifier] = pipeline_of(client).model.classifiers
-    sound, golden = classifier.predict, classifier._golden
+    sound, golden = classifier.compute_logits, classifier._golden
 
     def predict(images: Sequence[Pixels]) -> Logits:
-        if canary or not np.array_equal(images[0], golden):
+        if golden_check or not np.array_equal(images[0], golden):
             raise RuntimeError("CUDA error: unspecified launch failure")
         return sound(images)
 
-    classifier.predict = predict  # type: ignore[method-assign]
+    classifier.compute_logits = predict  # type: ignore[method-assign]
 
 
 async def test_a_failure_of_the_model_is_never_shown(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An error inside the network is a fixed sentence to the caller and a traceback in the log."""
     async with serving(checkpoint) as client:
-        fail(client, canary=False)
+        fail(client, golden_check=False)
         response = await client.post("/predict", content=encoded(random_image(5)))
         assert (await client.get("/health/ready")).status_code == 200
     assert code(response) == (500, "internal")
@@ -457,13 +456,10 @@ async def test_an_image_that_fails_is_freed_with_its_answer(
             gc.enable()
 
 
-async def test_a_model_that_starts_failing_is_neither_ready_nor_live(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When the only replica fails its canary again and again, probes say so and callers are sent away."""
-    monkeypatch.setattr(Worker, "retry_seconds", 0.0)
-    async with serving(checkpoint) as client:
-        fail(client, canary=True)
+async def test_a_model_that_starts_failing_is_neither_ready_nor_live(checkpoint: Path) -> None:
+    """When the only replica fails its golden check again and again, probes say so and callers are sent away."""
+    async with serving(checkpoint, retry_seconds=0.0) as client:
+        fail(client, golden_check=True)
         assert code(await client.post("/predict", content=IMAGE)) == (503, "not_ready")
         for probe, status in (("ready", 503), ("live", 503), ("startup", 200)):
             response = await client.get(f"/health/{probe}")
@@ -533,7 +529,7 @@ async def test_a_client_that_hangs_up_is_not_computed_for(checkpoint: Path) -> N
 
             scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
             await app_of(client)(scope, receive, send)
-            assert pipeline_of(client).batcher.depth == 0
+            assert pipeline_of(client).queue.depth == 0
         assert (await held).status_code == 200
         metrics = (await client.get("/metrics")).text
     assert 'vgg_requests_total{route="/predict",status="499"} 1.0' in metrics

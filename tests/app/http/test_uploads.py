@@ -40,7 +40,7 @@ async def read(
     chunks: Iterable[bytes] | bytes, max_body_bytes: int = 10_000, max_images: int = 3, **headers: str
 ) -> list[Upload]:
     body = Body([chunks] if isinstance(chunks, bytes) else chunks, **headers)
-    return await read_uploads(body.request, max_body_bytes, max_images, BodyMemory(10**9).claim())
+    return await read_uploads(body.request, max_body_bytes, max_images, BodyMemory(10**9).reserve())
 
 
 def part(
@@ -146,7 +146,7 @@ async def test_a_declared_length_is_refused_unread() -> None:
     """A Content-Length above the limit is refused before a byte is read."""
     body = Body([b"x"], content_length="10001")
     with pytest.raises(BodyTooLarge, match="10001"):
-        await read_uploads(body.request, 10_000, 3, BodyMemory(10**9).claim())
+        await read_uploads(body.request, 10_000, 3, BodyMemory(10**9).reserve())
     assert body.taken == 0
 
 
@@ -155,7 +155,7 @@ async def test_a_long_body_is_refused_while_it_arrives(media_type: str) -> None:
     """Without a declared length, reading stops as soon as the limit is passed."""
     body = Body([form(part(b"x" * 500))[:-9], *[b"x" * 1000] * 100], content_type=media_type)
     with pytest.raises(BodyTooLarge):
-        await read_uploads(body.request, 2_000, 3, BodyMemory(10**9).claim())
+        await read_uploads(body.request, 2_000, 3, BodyMemory(10**9).reserve())
     assert body.taken <= 4
 
 
@@ -168,7 +168,7 @@ async def test_images_are_counted_while_they_arrive() -> None:
     """The form part beyond the limit is refused at its header, the rest is not read."""
     body = Body([form(*[part(b"1")] * 3)[:-9], part(b"1"), *[b"x"] * 100], content_type=MULTIPART)
     with pytest.raises(TooManyImages):
-        await read_uploads(body.request, 10_000, 3, BodyMemory(10**9).claim())
+        await read_uploads(body.request, 10_000, 3, BodyMemory(10**9).reserve())
     assert body.taken <= 3
 
 
@@ -195,10 +195,10 @@ async def test_all_bodies_together_are_bounded() -> None:
     """What does not fit beside the bodies that are in memory already is refused while it arrives."""
     memory = BodyMemory(1_500)
     first, second = Body([b"x" * 1_000]), Body([b"x" * 400, b"x" * 400, b"x" * 400])
-    with memory.claim() as held:
+    with memory.reserve() as held:
         await read_uploads(first.request, 10_000, 3, held)
-        with memory.claim() as claim, pytest.raises(QueueFull):
-            await read_uploads(second.request, 10_000, 3, claim)
+        with memory.reserve() as reservation, pytest.raises(QueueFull):
+            await read_uploads(second.request, 10_000, 3, reservation)
         assert (second.taken, memory.used_bytes) == (2, 1_000)
     assert memory.used_bytes == 0
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from app.serving.classifier import load
+from app.serving.classifier import load_classifier
 from models.checkpoint import read_checkpoint
 from models.inference.fuse import fuse
 from models.inference.prepack import PrepackedConv, PrepackedLinear, can_prepack, prepack
@@ -63,7 +63,7 @@ def test_a_relu_elsewhere_stays() -> None:
 
 def test_what_the_cpu_serves_is_packed(checkpoint: Path) -> None:
     """The classifier packs its network for every precision that the CPU has kernels for."""
-    network = load(read_checkpoint(checkpoint), "cpu", "float32")._model
+    network = load_classifier(read_checkpoint(checkpoint), "cpu", "float32")._model
     assert any(isinstance(module, PrepackedConv) for module in network.modules())
 
 

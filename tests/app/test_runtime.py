@@ -1,11 +1,11 @@
-"""What the C library is asked for."""
+"""What the process asks of the C library."""
 
 import ctypes
 from pathlib import Path
 
 import pytest
 
-from app.memory import trim
+from app.runtime import release_freed_memory
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
@@ -15,7 +15,7 @@ def test_freed_memory_goes_back() -> None:
     kept = blocks[::50]
     del blocks
     before = resident_megabytes()
-    trim()
+    release_freed_memory()
     assert resident_megabytes() < before - 50
     assert len(kept) == 40
 

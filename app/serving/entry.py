@@ -1,0 +1,39 @@
+"""One image of a request, from its admission to its answer."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from app.errors import ServiceError
+from models.preprocess import Pixels
+from models.probabilities import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class TimedPrediction:
+    """The model's prediction for one image, and how many seconds each step took.
+
+    `decode_seconds` counts from the image's admission until its pixels were queued, and so includes the wait for a
+    decoding thread. `model_seconds` is the time of the whole batch.
+    """
+
+    prediction: Prediction
+    decode_seconds: float
+    queue_seconds: float
+    model_seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One image from its admission to its answer. Times are in `time.monotonic` seconds.
+
+    `future` gets a prediction or an error. It is cancelled when the request no longer waits for the image.
+    `reserved` says whether the entry counts towards the capacity of the queue.
+    """
+
+    deadline: float
+    future: "asyncio.Future[TimedPrediction | ServiceError]"
+    admitted_at: float = field(default_factory=time.monotonic)
+    queued_at: float = 0.0
+    pixels: Pixels | None = None
+    reserved: bool = True
