@@ -7,7 +7,8 @@ import pytest
 
 from app.errors import DeadlineExceeded, QueueFull, UndecodableImage
 from app.metrics import Metrics
-from app.serving.queue import Batch, Closed, Idle, Queue
+from app.serving.entry import Batch, Closed, Idle
+from app.serving.queue import Queue
 from app.serving.replica_set import ReplicaSet
 from app.serving.service_rate import ServiceRate
 from tests.fakes.replicas import NEVER, Client, FakeReplica, image, running
