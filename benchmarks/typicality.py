@@ -16,9 +16,10 @@ import torch
 
 from models.checkpoint import read_checkpoint, restore_model
 from training.data.dataset import Dataset, load_dataset
+from training.errors import TrainingError
 from training.evaluation.calibration import typicality_auroc
 from training.evaluation.metrics import compute_logits
-from training.recipe import Recipe, TrainingError
+from training.recipe import Recipe
 from training.recipes import make_recipe
 
 T = TypeVar("T")

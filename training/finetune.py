@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from models.checkpoint import Checkpoint, read_checkpoint
-from training.recipe import Recipe, TrainingError
+from training.errors import TrainingError
+from training.recipe import Recipe
 from training.recipes import make_recipe, read_named_recipe
 
 HEAD = "head"  # the name of what every network of models/ has behind its features

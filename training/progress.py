@@ -62,7 +62,7 @@ class Display:
         line = (
             f"epoch {record['epoch']:3}  loss {record['train_loss']:.4f}  accuracy {record['train_accuracy']:.4f}  "
             f"val loss {record['val_loss']:.4f}  val accuracy {record['val_accuracy']:.4f}  "
-            f"rate {record['rate']:.4f}  {record['seconds']:.1f} s"
+            f"lr {record['lr']:.4f}  {record['seconds']:.1f} s"
         )
         self._print(f"{name}  {line}" if name else line)
 

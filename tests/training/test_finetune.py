@@ -10,8 +10,8 @@ from torch import nn
 from models.checkpoint import Checkpoint, read_checkpoint
 from models.networks.registry import Architecture, build_network
 from tests.fakes.checkpoints import LABELS, write_small_checkpoint
+from training.errors import TrainingError
 from training.finetune import freeze_features, load_weights, settings_of_checkpoint
-from training.recipe import TrainingError
 
 
 @pytest.fixture

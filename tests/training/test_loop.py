@@ -13,8 +13,9 @@ from models.golden import largest_probability_change
 from models.preprocess import normalise
 from training.data.dataset import Dataset, Split, load_dataset
 from training.distributed import Processes
+from training.errors import TrainingError
 from training.loop import DivergedError, Record, Run, Step, Trained, train
-from training.recipe import Recipe, TrainingError
+from training.recipe import Recipe
 from training.recipes import make_recipe
 from training.results import build_metadata
 
@@ -64,7 +65,7 @@ def test_a_short_run_learns() -> None:
 def test_the_same_recipe_gives_the_same_weights(architecture: str) -> None:
     """Two runs end with equal weights, to the bit; another seed with others."""
     head = "paper" if architecture == "alexnet" else "pooled"
-    settings = {"architecture": architecture, "head": head, "epochs": 1, "batch_size": 256, "rate": 0.01}
+    settings = {"architecture": architecture, "head": head, "epochs": 1, "batch_size": 256, "lr": 0.01}
     first, second, other = (run(seed=seed, **settings)[0].model.state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
@@ -88,8 +89,8 @@ def test_a_loss_that_is_no_number_ends_the_run() -> None:
     run = Run(dataset, recipe, ALONE)
     with torch.no_grad():
         next(run.model.parameters()).fill_(float("nan"))
-    with pytest.raises(DivergedError, match=r"nan in epoch 1, step 1, at a rate of"):
-        run.advance()
+    with pytest.raises(DivergedError, match=r"nan in epoch 1, step 1, at a learning rate of"):
+        run.step()
 
 
 def test_the_description_says_how_it_was_made() -> None:

@@ -86,7 +86,7 @@ def test_an_interruption_is_one_line(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.data.dataset.load_dataset", interrupted)
+    monkeypatch.setattr("training.setup.load_dataset", interrupted)
     assert main(["--data", "digits", "--out", str(tmp_path / "a.safetensors"), *QUICK]) == 130
     assert "no checkpoint was written" in capsys.readouterr().err
     assert not (tmp_path / "a.safetensors").exists()
@@ -100,7 +100,7 @@ def test_help_has_every_setting_and_each_default(
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     text = capsys.readouterr().out
-    assert all("--" + setting.name.replace("_", "-") in text for setting in recipe_fields())
+    assert all("--" + setting.replace("_", "-") in text for setting in recipe_fields())
     assert "passes over the training images [from 1 to 10000; 20, digits 40]" in text
 
 
@@ -157,7 +157,7 @@ def test_a_missing_extra_is_named(
     """The server can be installed without what training needs: then one line says what to install."""
     monkeypatch.setitem(sys.modules, "rich.console", None)
     assert main(["--data", "digits", "--out", str(tmp_path / "a.safetensors")]) == 1
-    assert "pip install 'vggserve[train]'" in capsys.readouterr().err
+    assert "rich.console is not installed; pip install -r requirements.lock" in capsys.readouterr().err
 
 
 def test_help_does_without_torch() -> None:

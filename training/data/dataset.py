@@ -19,7 +19,8 @@ from torch import Tensor
 from models.preprocess import Pixels, Preprocessing, preprocess
 from training.data.sources import DataError, Item, find_source
 from training.data.splits import Duplicates, complete_splits, find_duplicates
-from training.recipe import Recipe, one_line_message
+from training.errors import one_line_message
+from training.recipe import Recipe
 
 # What the service decodes too. Pillow tells them by their content, whatever the file is called.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
@@ -88,7 +89,7 @@ def load_dataset(recipe: Recipe, root: Path, track: TrackProgress, start: Prepro
     `root` is where torchvision's data sets lie or are downloaded to. Mean and standard deviation are those of
     the training images, or of `start`. Raises DataError.
     """
-    source = find_source(recipe, root)
+    source = find_source(recipe.data, root)
     _check_labels(source.labels)
     parts = complete_splits(source.parts, recipe)
     sides = {name: recipe.train_side if name == "train" else recipe.size for name in parts}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from training.data.sources import SPLITS, Item
-from training.recipe import FEWEST_CALIBRATION_IMAGES, Recipe
+from training.recipe import MIN_CALIBRATION_IMAGES, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def complete_splits(parts: dict[str, list[Item]], recipe: Recipe) -> dict[str, l
             least = 0 if name == "calibration" else 1
             for _, i in zip(range(max(least, round(share * len(of_class)))), free, strict=False):
                 where[i] = name
-    if Counter(where.values())["calibration"] < FEWEST_CALIBRATION_IMAGES:
+    if Counter(where.values())["calibration"] < MIN_CALIBRATION_IMAGES:
         where = {i: "train" if name == "calibration" else name for i, name in where.items()}
     taken = {name: [items[i] for i in where if where[i] == name] for name in SPLITS}
     return {name: part for name in SPLITS if (part := taken[name] or parts.get(name, []))}

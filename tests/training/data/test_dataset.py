@@ -13,7 +13,7 @@ from PIL import Image
 from models.preprocess import Preprocessing, preprocess
 from tests.fakes.images import random_image
 from training.data.dataset import Dataset, channel_statistics, load_dataset, write_images
-from training.recipe import TrainingError
+from training.errors import TrainingError
 from training.recipes import make_recipe
 
 T = TypeVar("T")
