@@ -12,7 +12,6 @@ import json
 import math
 import platform
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
@@ -120,16 +119,18 @@ def write_checkpoint(path: Path, description: CheckpointMetadata, model: nn.Modu
     return hashlib.sha256(data).hexdigest()[:VERSION_DIGITS]
 
 
-def read_checkpoint(path: Path, contents: Callable[[], FileContents] | None = None) -> Checkpoint:
-    """Reads and checks a checkpoint. Raises CheckpointError for anything that is not a whole, sound one.
-
-    `contents` gives what the file holds, or raises OSError, where it has been fetched already.
-    """
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads and checks a checkpoint. Raises CheckpointError if it cannot be read or is not sound."""
     try:
-        whole = contents() if contents else read_file(path)  # read once: what is hashed is what is loaded
+        contents = read_file(path)  # read once: the bytes that are hashed are the bytes that are loaded
     except OSError as error:
         raise CheckpointError(path, (error.strerror or str(error)).lower()) from error
-    data = whole.data
+    return parse_checkpoint(path, contents)
+
+
+def parse_checkpoint(path: Path, contents: FileContents) -> Checkpoint:
+    """Checks `contents`, which were read from `path`. Raises CheckpointError if they are not a sound checkpoint."""
+    data = contents.data
     try:
         state = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -149,7 +150,7 @@ def read_checkpoint(path: Path, contents: Callable[[], FileContents] | None = No
         description = _from_json(document)
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(path, f"has a description that cannot be used: {error}") from error
-    return Checkpoint(path, description, state, whole.sha256[:VERSION_DIGITS])
+    return Checkpoint(path, description, state, contents.sha256[:VERSION_DIGITS])
 
 
 def restore_model(checkpoint: Checkpoint) -> nn.Module:
