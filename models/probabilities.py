@@ -40,8 +40,8 @@ class Calibration:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind is {self.kind!r}, but must be one of {', '.join(KINDS)}")
-        if self.images < 1:
-            raise ValueError(f"images is {self.images}, but must be at least 1")
+        if not 1 <= self.images < 2**53:  # the integers that every reader of JSON keeps exact (RFC 8259, section 6)
+            raise ValueError(f"images is {self.images}, but must lie in 1..2^53 - 1")
         for name, values in (("scores", self.scores), ("energies", self.energies)):
             if len(values) != (expected := min(self.images, TABLE_SIZE)):
                 raise ValueError(f"{name} has {len(values)} values, but {self.images} images give {expected}")
