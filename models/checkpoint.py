@@ -1,8 +1,7 @@
 """The only reader and writer of checkpoints: one .safetensors file that describes itself.
 
 Owns the file format: the weights, one JSON document under the metadata key `classifier`, and under
-`sha256` a hash over that document and every tensor, so that a single flipped bit is refused. Knows
-nothing of training or serving, and never unpickles.
+`sha256` a hash over that document and every tensor, so that a single flipped bit is refused.
 """
 
 import base64

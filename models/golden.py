@@ -1,7 +1,7 @@
 """The golden sample: one image and the logits that the trained network gave for it.
 
 Owns making and comparing it. A server asks its own copy of the network, in its own precision on its
-own device, for the same image before it calls itself ready. Knows nothing of files.
+own device, for the same image before it calls itself ready.
 """
 
 import io

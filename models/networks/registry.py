@@ -1,6 +1,6 @@
 """Names of architectures, and the one way from a name and its arguments to a module.
 
-Owns the `Architecture` record that a checkpoint stores. Knows nothing of weights or files.
+Owns the `Architecture` record that a checkpoint stores.
 """
 
 from dataclasses import dataclass
