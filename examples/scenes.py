@@ -1,6 +1,6 @@
 """Pictures of shapes on textured backgrounds, with the class of every pixel.
 
-Owns drawing them: numpy and Pillow alone, no download. Knows nothing of networks.
+Owns drawing them: numpy and Pillow alone, no download.
 """
 
 from dataclasses import dataclass

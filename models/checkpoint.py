@@ -1,8 +1,7 @@
 """The only reader and writer of checkpoints: one .safetensors file that describes itself.
 
 Owns the file format: the weights, one JSON document under the metadata key `classifier`, and under
-`sha256` a hash over that document and every tensor, so that a single flipped bit is refused. Knows
-nothing of training or serving, and never unpickles.
+`sha256` a hash over that document and every tensor, so that a single flipped bit is refused.
 """
 
 import base64
@@ -11,16 +10,18 @@ import hashlib
 import json
 import math
 import platform
+import reprlib
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from models.files import FileContents, read_file, replace_atomically
@@ -32,6 +33,8 @@ from models.probabilities import Calibration
 FORMAT = 1
 DOCUMENT_KEY, HASH_KEY = "classifier", "sha256"
 VERSION_DIGITS = 12
+# Counts stay integers. Those beyond 2^53, which not every reader of JSON keeps exact, are read as floats.
+Number = Annotated[int, Field(ge=-(2**53), le=2**53)] | float
 PICKLES = (b"PK\x03\x04", b"\x80")  # how files of torch.save start: a zip of a pickle, or a bare one
 
 
@@ -67,8 +70,8 @@ class CheckpointMetadata:
     golden: GoldenSample
     temperature: float = 1.0
     calibration: Calibration | None = None
-    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
-    history: tuple[dict[str, float], ...] = ()
+    metrics: dict[str, dict[str, Number]] = field(default_factory=dict)
+    history: tuple[dict[str, Number], ...] = ()
     dataset: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
@@ -92,6 +95,10 @@ class CheckpointMetadata:
             raise ValueError(f"golden has {len(self.golden.logits)} logits, but there are {a.num_classes} classes")
         if not all(map(math.isfinite, self.golden.logits)):
             raise ValueError(f"golden has the logits {self.golden.logits}, but must have finite ones")
+        try:
+            datetime.fromisoformat(self.created_at)
+        except ValueError as error:
+            raise ValueError(f"created_at is {self.created_at!r}, but must be an ISO 8601 date and time") from error
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature is {self.temperature}, but must be positive and finite")
 
@@ -120,16 +127,16 @@ def write_checkpoint(path: Path, description: CheckpointMetadata, model: nn.Modu
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads and checks a checkpoint. Raises CheckpointError for a file that cannot be read or is damaged."""
+    """Reads and checks a checkpoint. Raises CheckpointError if it cannot be read or is not sound."""
     try:
-        contents = read_file(path)
+        contents = read_file(path)  # read once: the bytes that are hashed are the bytes that are loaded
     except OSError as error:
         raise CheckpointError(path, (error.strerror or str(error)).lower()) from error
     return parse_checkpoint(path, contents)
 
 
 def parse_checkpoint(path: Path, contents: FileContents) -> Checkpoint:
-    """Checks the contents of the checkpoint's file. Raises CheckpointError, which names `path`."""
+    """Checks `contents`, which were read from `path`. Raises CheckpointError if they are not a sound checkpoint."""
     data = contents.data
     try:
         state = safetensors.torch.load(data)
@@ -148,7 +155,7 @@ def parse_checkpoint(path: Path, contents: FileContents) -> Checkpoint:
         raise CheckpointError(path, "is damaged: its contents do not match the hash that it carries")
     try:
         description = _from_json(document)
-    except (ValueError, TypeError, KeyError) as error:
+    except ValueError as error:
         raise CheckpointError(path, f"has a description that cannot be used: {error}") from error
     return Checkpoint(path, description, state, contents.sha256[:VERSION_DIGITS])
 
@@ -191,25 +198,25 @@ def _to_json(description: CheckpointMetadata) -> str:
 
 
 def _from_json(text: str) -> CheckpointMetadata:
-    document = json.loads(text)
-    if (found := document.pop("format")) != FORMAT:
+    try:
+        document = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its JSON is nested too deeply") from error
+    found = document.pop("format", None) if isinstance(document, dict) else None
+    if found != FORMAT:
         raise ValueError(f"format is {found}, but this version reads format {FORMAT}")
-    golden = document.pop("golden")
-    preprocessing = document.pop("preprocessing")
-    return CheckpointMetadata(
-        architecture=Architecture(**document.pop("architecture")),
-        labels=tuple(document.pop("labels")),
-        preprocessing=Preprocessing(
-            **{**preprocessing, "mean": tuple(preprocessing["mean"]), "std": tuple(preprocessing["std"])}
-        ),
-        golden=GoldenSample(base64.b64decode(golden["image"]), tuple(golden["logits"])),
-        calibration=_calibration(document.pop("calibration")),
-        history=tuple(document.pop("history")),
-        **document,
-    )
+    # Parsed again from JSON: there, pydantic's strict mode takes a list for a tuple, and refuses lone surrogates.
+    try:
+        return TypeAdapter(CheckpointMetadata).validate_json(json.dumps(document), strict=True, extra="forbid")
+    except ValidationError as error:
+        raise ValueError(_describe_fault(error)) from error
 
 
-def _calibration(fields: dict[str, Any] | None) -> Calibration | None:
-    if fields is None:
-        return None
-    return Calibration(**{**fields, "scores": tuple(fields["scores"]), "energies": tuple(fields["energies"])})
+def _describe_fault(error: ValidationError) -> str:
+    """The first fault in one line: the field, its value (shortened) and what it must be."""
+    first = error.errors(include_url=False)[0]
+    field_name = ".".join(map(str, first["loc"]))
+    if first["type"] == "value_error":  # raised by a dataclass here, which names field, value and range itself
+        return f"{field_name}: {first['ctx']['error']}" if field_name else str(first["ctx"]["error"])
+    value = "" if first["type"] in ("missing", "json_invalid") else f" is {reprlib.repr(first['input'])}:"
+    return f"{field_name or 'JSON'}{value} {first['msg']}"

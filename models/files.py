@@ -1,7 +1,6 @@
 """Files that are there whole or not at all, and are read once.
 
-Knows nothing of what is in them. Loads no torch: a file can be read while that is imported.
-"""
+Loads no torch: a file can be read while that is imported."""
 
 import hashlib
 import os

@@ -1,8 +1,7 @@
 """From logits to what may be believed of them: probabilities, prediction sets, typicality.
 
 Owns the temperature, and the arithmetic of split conformal prediction: the same functions make a
-calibration's tables when training and look them up when serving. Knows nothing of images, networks
-or HTTP.
+calibration's tables when training and look them up when serving.
 """
 
 import bisect
@@ -40,8 +39,8 @@ class Calibration:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind is {self.kind!r}, but must be one of {', '.join(KINDS)}")
-        if self.images < 1:
-            raise ValueError(f"images is {self.images}, but must be at least 1")
+        if not 1 <= self.images < 2**53:  # the integers that every reader of JSON keeps exact (RFC 8259, section 6)
+            raise ValueError(f"images is {self.images}, but must lie in 1..2^53 - 1")
         for name, values in (("scores", self.scores), ("energies", self.energies)):
             if len(values) != (expected := min(self.images, TABLE_SIZE)):
                 raise ValueError(f"{name} has {len(values)} values, but {self.images} images give {expected}")
@@ -96,7 +95,7 @@ def prediction_sets(probabilities: Tensor, calibration: Calibration, coverage: f
 
     For images like those of the calibration the right label is in the set with a probability of
     `coverage` or more (Vovk et al., "Algorithmic Learning in a Random World"), over new images and new
-    calibrations. With a table of n scores, a coverage beyond n/(n + 1) takes all labels to promise.
+    calibrations. With a table of n scores, a coverage beyond n/(n + 1) gives a set of all labels.
     """
     labels, scores = ranked_scores(probabilities, calibration.kind)
     counts = (scores <= _threshold(calibration.scores, coverage)).sum(dim=1).clamp(min=1)

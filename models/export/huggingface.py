@@ -1,6 +1,6 @@
 """Hugging Face: a folder to upload as it is, with the checkpoint itself, a model card and a config.json.
 
-Owns the folder's files. Knows nothing of what the card says, nor of how the folder is checked.
+Owns the folder's files.
 """
 
 import dataclasses

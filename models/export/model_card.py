@@ -97,8 +97,8 @@ def _use(d: CheckpointMetadata, file_name: str) -> str:
 ## Use
 
 ```sh
-pip install vggserve
-vgg-serve --checkpoint {_printable(shlex.quote(file_name))}
+# in a checkout of the project:
+python -m app --checkpoint {_printable(shlex.quote(file_name))}
 curl --data-binary @photo.jpg http://127.0.0.1:8000/predict
 ```
 

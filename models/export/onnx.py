@@ -2,7 +2,7 @@
 
 The input is what an image decoder gives, uint8 (N, S, S, C), and the normalisation is part of the
 graph, as a wrong one is the commonest fault of exported classifiers and goes unnoticed; it is also a
-quarter of the bytes of floats. Owns the graph's names and metadata. Knows nothing of how it is checked.
+quarter of the bytes of floats. Owns the graph's names and metadata.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """Whether another runtime answers as our network does, on the same images.
 
-Owns the images, the bound and the comparison. Knows nothing of the runtimes.
+Owns the images, the bound and the comparison.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,7 @@
 """timm: a folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` loads into timm's own VGG.
 
 Owns moving our tensors to timm's places, and its config.json. timm pools the last map to 7 x 7 if it is
-smaller, convolves it twice with a ReLU behind each, and has one linear layer behind that. Knows nothing
-of how the folder is checked.
+smaller, convolves it twice with a ReLU behind each, and has one linear layer behind that.
 """
 
 import json
@@ -31,13 +30,13 @@ def write_timm(found: Checkpoint, folder: Path) -> RunExport:
 
     Raises ValueError, naming the reason, for what timm's VGGs cannot compute.
     """
-    if reason := _unfit(found.description.architecture):
+    if reason := _find_obstacle(found.description.architecture):
         raise ValueError(f"{found.path}: {reason}")
     import timm
 
     model = restore_model(found)
     assert isinstance(model, VGG)
-    state = _body(model) | _head(model, found.description.architecture)
+    state = _map_convolutions(model) | _head(model, found.description.architecture)
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(safetensors.torch.save(state, {"format": "pt"}))
     config = _config(found, hidden=len(state["pre_logits.fc1.bias"]))
@@ -51,7 +50,7 @@ def write_timm(found: Checkpoint, folder: Path) -> RunExport:
     return answer
 
 
-def _unfit(a: Architecture) -> str | None:
+def _find_obstacle(a: Architecture) -> str | None:
     """Why timm has no network that computes this one."""
     if a.name.removesuffix(BATCH_NORM_SUFFIX) not in NAMES:
         return f"architecture is {a.name}, but timm's VGGs are {', '.join(NAMES)}, each also with {BATCH_NORM_SUFFIX}"
@@ -64,7 +63,7 @@ def _unfit(a: Architecture) -> str | None:
     return None
 
 
-def _body(model: VGG) -> dict[str, Tensor]:
+def _map_convolutions(model: VGG) -> dict[str, Tensor]:
     """timm counts the layers as torchvision does: a max pool behind each block, too."""
     layers = [layer for block in model.blocks for layer in (*block.children(), nn.MaxPool2d(2))]
     return {
@@ -80,7 +79,11 @@ def _head(model: VGG, a: Architecture) -> dict[str, Tensor]:
     else:
         weights, biases = _linear_through_relu(*_one_linear(model, a), hidden=HIDDEN)
     grid = a.input_size // STRIDE
-    weights = [_spread(weights[0].reshape(len(weights[0]), -1, grid, grid)), weights[1][:, :, None, None], weights[2]]
+    weights = [
+        _undo_pool(weights[0].reshape(len(weights[0]), -1, grid, grid)),
+        weights[1][:, :, None, None],
+        weights[2],
+    ]
     layers = ("pre_logits.fc1", "pre_logits.fc2", "head.fc")
     state = {f"{layer}.weight": weight for layer, weight in zip(layers, weights, strict=True)}
     state |= {f"{layer}.bias": bias for layer, bias in zip(layers, biases, strict=True)}
@@ -108,10 +111,10 @@ def _linear_through_relu(weight: Tensor, bias: Tensor, hidden: int) -> tuple[lis
     return weights, [torch.cat([bias, -bias]), torch.zeros(hidden), torch.zeros(classes)]
 
 
-def _spread(weight: Tensor) -> Tensor:
+def _undo_pool(weight: Tensor) -> Tensor:
     """(O, C, grid, grid) weights of a map -> (O, C, 7, 7) of the same map pooled to 7 x 7.
 
-    A pool to more cells than there are keeps all there is to know, so that it can be undone exactly.
+    If the pool gives more cells than the map has, no information is lost, and the pool can be undone exactly.
     """
     pool = F.adaptive_avg_pool1d(torch.eye(weight.shape[-1]), GRID)  # (grid, 7), along either axis
     undo = torch.linalg.pinv(pool.double()).to(weight.dtype)  # (7, grid)

@@ -114,7 +114,8 @@ def test_people_find_what_it_is() -> None:
     assert "`0123456789ab`" in text
     assert "resized to 36 pixels (bicubic, antialiased)" in text
     assert "mean 0.1, 0.2, 0.3 and std 0.4, 0.5, 0.6" in text
-    assert "vgg-serve --checkpoint 'my file.safetensors'\n" in text
+    assert "pip install" not in text
+    assert "python -m app --checkpoint 'my file.safetensors'\n" in text
     assert fenced(text, "Training")["recipe"] == {"epochs": 3}
 
 

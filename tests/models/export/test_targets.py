@@ -28,7 +28,7 @@ from models.export import onnx as onnx_export
 from models.export import timm as timm_export
 from models.export.model_card import model_card
 from models.export.parity import RunExport
-from models.export.targets import TARGETS, Target
+from models.export.targets import TARGETS, ExportTarget
 from models.golden import GoldenSample, record_golden_sample
 from models.networks.registry import Architecture, build_network
 from models.preprocess import Pixels, Preprocessing, normalise, preprocess
@@ -185,7 +185,7 @@ def test_timm_s_pool_is_undone(grid: int) -> None:
     """A layer for a smaller map gives the same for that map pooled to 7 x 7, as timm does."""
     torch.manual_seed(0)
     weight, maps = torch.randn(5, 3, grid, grid), torch.randn(2, 3, grid, grid)
-    spread = timm_export._spread(weight)
+    spread = timm_export._undo_pool(weight)
     pooled = F.adaptive_avg_pool2d(maps, 7)
     torch.testing.assert_close(F.conv2d(pooled, spread), F.conv2d(maps, weight), rtol=1e-4, atol=1e-4)
 
@@ -266,7 +266,7 @@ def test_what_answers_otherwise_is_removed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Above the bound nothing is left and it is an error; the rounding of floats is no fault."""
-    monkeypatch.setitem(TARGETS, "hf", Target(functools.partial(answering, change)))
+    monkeypatch.setitem(TARGETS, "hf", ExportTarget(functools.partial(answering, change)))
     assert main([str(source), "--to", "hf", "--out", str(out)]) == int(differ)
     assert list(out.parent.iterdir()) == ([] if differ else [out])
     if differ:
@@ -297,7 +297,7 @@ def test_a_missing_package_is_named(
     """What is not installed is named before any work, with the command that installs it."""
     monkeypatch.setitem(sys.modules, package, None)
     assert main([str(source), "--to", to, "--out", str(out)]) == 1
-    expected = f"error: --to {to} needs the package {package}: pip install 'vggserve[export]'\n"
+    expected = f"error: --to {to} needs the package {package}: pip install '.[export]' in a checkout\n"
     assert capsys.readouterr().err == expected
     assert not out.parent.exists()
 
