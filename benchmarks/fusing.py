@@ -1,8 +1,9 @@
-"""What folding for inference changes: the logits, the number of weights, resident memory and time.
+"""What fusing layers for inference changes: the logits, the number of weights, resident memory and time.
 
-`python -m benchmarks.fusing CHECKPOINT` compares, in float32 and on one thread, the network as it was trained, as
-`models/inference/fuse.py` rewrites it, and packed by `models/inference/prepack.py` as a CPU serves it. Memory is measured in a process of
-its own for each: resident once the network is loaded and has answered one image, less what importing torch took.
+`python -m benchmarks.fusing CHECKPOINT` compares three states of the network, in float32 and on one thread: as it was
+trained, as `models/inference/fuse.py` rewrites it, and with the weights that `models/inference/prepack.py` prepacks, as
+a CPU serves it. Memory is measured in a process of its own for each state. It is the resident memory once the network
+is loaded and has answered one image, less what importing torch took.
 """
 
 import argparse
@@ -26,10 +27,10 @@ from models.preprocess import normalise
 
 STATES: dict[str, Callable[[nn.Module], nn.Module]] = {
     "trained": lambda network: network,
-    "folded": fuse,
-    "folded and packed": lambda network: prepack(fuse(network)),
+    "fused": fuse,
+    "fused and prepacked": lambda network: prepack(fuse(network)),
 }
-CONTROL = "folded, again"
+CONTROL = "fused, again"
 
 
 def network_of(path: Path, state: str) -> nn.Module:
@@ -82,10 +83,10 @@ def report(path: Path, rounds: int, random_images: int) -> None:
     golden = golden_images(path)
     images = torch.randn(random_images, *golden.shape[1:]).contiguous(memory_format=torch.channels_last)
     networks = {state: network_of(path, state) for state in STATES}
-    counts = {state: weights(networks[state]) for state in ("trained", "folded")}
-    counts["folded and packed"] = counts["folded"]
+    counts = {state: weights(networks[state]) for state in ("trained", "fused")}
+    counts["fused and prepacked"] = counts["fused"]
     work = {state: lambda network=network: network(golden) for state, network in networks.items()}
-    clocks = cpu_milliseconds({**work, CONTROL: work["folded"]}, rounds)
+    clocks = cpu_milliseconds({**work, CONTROL: work["fused"]}, rounds)
     head = ("state", "weights", "resident MB", "CPU ms an image", "speed", "golden logits differ by", "random ones by")
     rows = [
         (
@@ -101,7 +102,7 @@ def report(path: Path, rounds: int, random_images: int) -> None:
     ]
     largest = float(networks["trained"](images).abs().max())
     print(table(head, *rows))
-    print(f"\ncontrol (folded against itself) {times(clocks['folded'], clocks[CONTROL]):.2f}, n = {rounds}", end="; ")
+    print(f"\ncontrol (fused against itself) {times(clocks['fused'], clocks[CONTROL]):.2f}, n = {rounds}", end="; ")
     print(f"the largest of the {random_images} random images' logits is {largest:.1f}; {machine('torch')}")
 
 

@@ -1,10 +1,10 @@
 """What a device makes of a checkpoint: images a second by batch, the share of its peak, and how long a call takes.
 
 `python -m benchmarks.gpu CHECKPOINT` takes a minute or two on a GPU; `--device cpu` runs the same code without one.
-It measures the service's own `Classifier.predict`, from uint8 pixels in the host's memory to logits there: stacking,
-both copies, normalising and waiting included. `kept` is its share of what the network does with pixels that are on the
-device already: the rest is what preparing the next batch meanwhile could win. The peak is that of dense bfloat16
-products, from a table or from `--peak`.
+It measures `Classifier.compute_logits` of the service, from uint8 pixels in the host's memory to logits there. That
+includes stacking, both copies, normalising and waiting. `kept` is its speed as a share of the network's own speed on
+pixels that are on the device already. The rest is the most that preparing the next batch meanwhile could win. The peak
+is that of dense bfloat16 products, from a table or from `--peak`.
 """
 
 import argparse

@@ -8,7 +8,6 @@ the stages inside it; what an event loop does between them is its own row.
 import argparse
 import asyncio
 import gc
-import importlib
 import os
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from app.runtime import limit_openmp_spinning
 from benchmarks.lib.stopwatch import Stopwatch, thread_seconds
 
 HTTP = "uvicorn.protocols.http.httptools_impl"
+# The dotted name of each measured function -> its stage. A function that was imported by name is measured where it is
+# used, so its name begins with the importing module.
 LOOP_STAGES = {
     f"{HTTP}.HttpToolsProtocol.data_received": "HTTP in: parsing",
     f"{HTTP}.RequestResponseCycle.send": "HTTP out: head, body, socket",
@@ -72,8 +73,6 @@ async def measured(
 
 async def run(checkpoint: Path, images: Path, clients: list[int], form: int, seconds: float) -> None:
     """Serves, asks, prints."""
-    for module in (HTTP, "app.serving.pipeline"):  # what is watched must have been imported
-        importlib.import_module(module)
     from app.main import create_app
     from app.server import Server
     from app.settings import Settings
@@ -125,7 +124,10 @@ def main() -> None:
     clients = [int(count) for count in arguments.clients.split(",")]
     import uvloop
 
-    uvloop.run(run(arguments.checkpoint, arguments.images, clients, arguments.form, arguments.seconds))
+    try:
+        uvloop.run(run(arguments.checkpoint, arguments.images, clients, arguments.form, arguments.seconds))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

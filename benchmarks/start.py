@@ -18,13 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lib.stopwatch import found
+from benchmarks.lib.stopwatch import find_function
 from models.files import read_file
 
 YARDSTICK = "import os, pathlib, sys, torch; pathlib.Path(sys.argv[1]).read_bytes(); os._exit(0)"
 PARTS = ("interpreter", "app without torch", "torch, and the file meanwhile", "the rest's imports")
 PARSING = "the checkpoint's tensors and hash"
-LOADING = {  # function -> what it is called here
+LOADING = {  # the dotted name of each measured function -> its part in the table
     "app.serving.classifier.restore_model": "building the network",
     "app.serving.classifier.fuse": "fusing",
     "app.serving.classifier.Classifier.__init__": "placing and prepacking",
@@ -50,7 +50,7 @@ class Parts:
 
     def watch(self, path: str, part: str) -> None:
         """Has the function at `module.name` or `module.class.name` end a part of its own."""
-        owner, name = found(path)
+        owner, name = find_function(path)
         function: Callable[..., Any] = getattr(owner, name)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -148,10 +148,16 @@ def main() -> None:
     parser.add_argument("--spawned", type=float, help="print this process's parts; it was spawned at that time")
     arguments = parser.parse_args()
     if arguments.spawned is not None:
-        print_parts(arguments.checkpoint, arguments.spawned)
+        try:
+            print_parts(arguments.checkpoint, arguments.spawned)
+        except ValueError as error:
+            sys.exit(f"error: {error}")
         return
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # with it every start compiles our modules anew
-    report(arguments.checkpoint, arguments.rounds)
+    try:
+        report(arguments.checkpoint, arguments.rounds)
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)  # the process itself has said why
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ the area under the ROC curve: 1 tells them apart without fault, 0.5 is what a co
 import argparse
 import sys
 from collections.abc import Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,9 +15,10 @@ import torch
 
 from models.checkpoint import read_checkpoint, restore_model
 from training.data.dataset import Dataset, load_dataset
+from training.errors import TrainingError
 from training.evaluation.calibration import typicality_auroc
 from training.evaluation.metrics import compute_logits
-from training.recipe import Recipe, TrainingError
+from training.recipe import Recipe
 from training.recipes import make_recipe
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ def report(checkpoint: Path, data: str, root: Path) -> str:
     d, network = found.description, restore_model(found)
     if d.calibration is None:
         raise ValueError(f"{checkpoint} has no calibration, so there is no typicality")
-    own_recipe = Recipe(**{field.name: d.recipe[field.name] for field in fields(Recipe)})
+    own_recipe = Recipe(**{name: d.recipe[name] for name in Recipe.model_fields})
     foreign_recipe = make_recipe(data, {"size": d.preprocessing.size, "channels": d.preprocessing.channels})
 
     def logits(dataset: Dataset) -> torch.Tensor:

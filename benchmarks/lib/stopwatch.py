@@ -6,7 +6,7 @@ so that what others do while it waits is not counted as its own.
 
 import functools
 import inspect
-import sys
+import pkgutil
 import threading
 import time
 from collections import Counter
@@ -14,11 +14,18 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 
-def found(path: str) -> tuple[Any, str]:
-    """The module or class that has the function at `module.name` or `module.class.name`, and the function's name."""
+def find_function(path: str) -> tuple[Any, str]:
+    """The module or class that has the function at `module.name` or `module.class.name`, and the function's name.
+
+    Imports the module. Raises ValueError if there is no such function.
+    """
     where, _, name = path.rpartition(".")
-    module, _, inner = where.rpartition(".")
-    return sys.modules.get(where) or getattr(sys.modules[module], inner), name
+    try:
+        owner = pkgutil.resolve_name(where)
+        getattr(owner, name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{path}, which this benchmark measures, does not exist: {error}") from error
+    return owner, name
 
 
 class Stopwatch:
@@ -30,7 +37,7 @@ class Stopwatch:
 
     def watch(self, path: str, stage: str) -> None:
         """Counts the function at `module.name` or `module.class.name` to a stage, from its next call on."""
-        owner, name = found(path)
+        owner, name = find_function(path)
         function = getattr(owner, name)
         setattr(owner, name, self._timed(function, stage))
 
