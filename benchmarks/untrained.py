@@ -1,6 +1,6 @@
 """A checkpoint for measurements that no training has to come before: speed does not depend on what the weights are.
 
-`python -m benchmarks.lib.untrained OUT --architecture vgg16_bn --size 224 --head linear` has the batch norms see one
+`python -m benchmarks.untrained OUT --architecture vgg16_bn --size 224 --head linear` has the batch norms see one
 batch of noise, so that their statistics, gains and shifts matter, and every other weight as it is initialised.
 """
 
