@@ -18,10 +18,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from benchmarks.lib.bombs import bombs
+from benchmarks.lib.bad_bodies import make_bad_bodies
 from benchmarks.lib.client import Client, Reply
-from benchmarks.lib.server import ServerProcess, serving
-from benchmarks.load import LOST, percentile
+from benchmarks.lib.loops import LOST, percentile
+from benchmarks.lib.server import ServerProcess, start_vggserve
 
 QUEUE = 64
 Images = Sequence[bytes]
@@ -60,7 +60,7 @@ async def dropped(url: str) -> str:
 
 async def flood(checkpoint: Path, images: Images) -> None:
     """Twenty times as many clients at once as the queue holds, while probes go on."""
-    async with serving(checkpoint, "--queue-size", str(QUEUE)) as server:
+    async with start_vggserve(checkpoint, "--queue-size", str(QUEUE)) as server:
         stop = asyncio.Event()
         probes = asyncio.create_task(probing(server.url, stop))
         clients = 20 * QUEUE
@@ -77,7 +77,7 @@ async def flood(checkpoint: Path, images: Images) -> None:
 async def abandon(checkpoint: Path, images: Images) -> None:
     """A thousand clients, of whom every third hangs up at a random moment of the next two seconds."""
     generator = random.Random(0)
-    async with serving(checkpoint, "--queue-size", "1000") as server:
+    async with start_vggserve(checkpoint, "--queue-size", "1000") as server:
 
         async def hang_up(image: bytes, after: float) -> None:
             async with Client(server.url) as client:
@@ -92,7 +92,7 @@ async def abandon(checkpoint: Path, images: Images) -> None:
 
 async def stop(checkpoint: Path, images: Images) -> None:
     """SIGTERM while 20 times the queue's size asks, with a short drain delay."""
-    async with serving(checkpoint, "--queue-size", str(QUEUE), "--drain-delay", "0.5") as server:
+    async with start_vggserve(checkpoint, "--queue-size", str(QUEUE), "--drain-delay", "0.5") as server:
         clients = 20 * QUEUE
         asking = [asyncio.create_task(post(server.url, images[i % len(images)])) for i in range(clients)]
         await asyncio.sleep(0.3)
@@ -107,11 +107,11 @@ async def stop(checkpoint: Path, images: Images) -> None:
 
 async def bomb(checkpoint: Path, images: Images) -> None:
     """Each bomb on its own, with a sound image after it."""
-    async with serving(checkpoint) as server:
+    async with start_vggserve(checkpoint) as server:
         await post(server.url, images[0])
         before = server.resident_megabytes()
         print(f"{'what':<44} {'bytes':>10} {'status':>6} {'code':<22} {'ms':>7} {'RSS MB':>7}")
-        for name, body, media_type in bombs():
+        for name, body, media_type in make_bad_bodies():
             async with Client(server.url) as client:
                 reply = await client.request("POST", "/predict", body, Content_Type=media_type)
             code = reply.body.split(b'"code":"')[1].split(b'"')[0].decode() if reply.status != 200 else "answered"
@@ -127,7 +127,7 @@ async def bomb(checkpoint: Path, images: Images) -> None:
 async def wear(checkpoint: Path, images: Images) -> None:
     """Twenty thousand requests in a row, eight at a time."""
     total, at_once = 20_000, 8
-    async with serving(checkpoint) as server:
+    async with start_vggserve(checkpoint) as server:
         done, memory = 0, [server.resident_megabytes()]
 
         async def ask() -> list[Reply]:
@@ -154,7 +154,7 @@ async def reload(checkpoint: Path, images: Images) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / checkpoint.name
         shutil.copy(checkpoint, path)
-        async with serving(path, "--api-keys", "key") as server:
+        async with start_vggserve(path, "--api-keys", "key") as server:
             replies, key = await _reload_under_load(server, path, images)
     print(f"statuses of {len(replies)} requests during the reloads: {statuses(replies)}; reloads: {key}")
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.lib.clocks import cpu_milliseconds, table, times
-from benchmarks.lib.rounds import machine
+from benchmarks.lib.cpu_time import measure_cpu_milliseconds, median_ratio
+from benchmarks.lib.report import describe_machine, format_table
 from models.checkpoint import read_checkpoint, restore_model
 from models.golden import golden_pixels
 from models.inference.fuse import fuse
@@ -86,7 +86,7 @@ def report(path: Path, rounds: int, random_images: int) -> None:
     counts = {state: weights(networks[state]) for state in ("trained", "fused")}
     counts["fused and prepacked"] = counts["fused"]
     work = {state: lambda network=network: network(golden) for state, network in networks.items()}
-    clocks = cpu_milliseconds({**work, CONTROL: work["fused"]}, rounds)
+    clocks = measure_cpu_milliseconds({**work, CONTROL: work["fused"]}, rounds)
     head = ("state", "weights", "resident MB", "CPU ms an image", "speed", "golden logits differ by", "random ones by")
     rows = [
         (
@@ -94,16 +94,18 @@ def report(path: Path, rounds: int, random_images: int) -> None:
             f"{counts[state]:,}",
             f"{resident_in_child(path, state):.0f}",
             f"{statistics.median(clocks[state]):.2f}",
-            f"{times(clocks['trained'], clocks[state]):.2f}",
+            f"{median_ratio(clocks['trained'], clocks[state]):.2f}",
             f"{largest_difference(networks, state, golden):.1e}",
             f"{largest_difference(networks, state, images):.1e}",
         )
         for state in STATES
     ]
     largest = float(networks["trained"](images).abs().max())
-    print(table(head, *rows))
-    print(f"\ncontrol (fused against itself) {times(clocks['fused'], clocks[CONTROL]):.2f}, n = {rounds}", end="; ")
-    print(f"the largest of the {random_images} random images' logits is {largest:.1f}; {machine('torch')}")
+    print(format_table(head, *rows))
+    print(
+        f"\ncontrol (fused against itself) {median_ratio(clocks['fused'], clocks[CONTROL]):.2f}, n = {rounds}", end="; "
+    )
+    print(f"the largest of the {random_images} random images' logits is {largest:.1f}; {describe_machine('torch')}")
 
 
 def main() -> None:

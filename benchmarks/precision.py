@@ -21,8 +21,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.lib.clocks import cpu_milliseconds, table, times
-from benchmarks.lib.rounds import machine
+from benchmarks.lib.cpu_time import measure_cpu_milliseconds, median_ratio
+from benchmarks.lib.report import describe_machine, format_table
 from models.checkpoint import Checkpoint, read_checkpoint, restore_model
 from models.golden import golden_pixels
 from models.inference.fuse import fuse
@@ -144,14 +144,16 @@ def report(path: Path, folder: Path | None, most: int, sizes: list[int], rounds:
     networks[CONTROL], rows[CONTROL] = networks[SERVED], rows[SERVED]
     rates: dict[str, list[str]] = {name: [] for name in networks}
     for number, size in enumerate(sizes):
-        clocks = cpu_milliseconds({n: partial(f, batches[number]) for n, (f, batches) in networks.items()}, rounds)
+        clocks = measure_cpu_milliseconds(
+            {n: partial(f, batches[number]) for n, (f, batches) in networks.items()}, rounds
+        )
         for name, taken in clocks.items():
             rate = f"{1000 * size / statistics.median(taken):.1f}"
-            rates[name].append(f"{rate} ({times(clocks[SERVED], taken):.2f})")
+            rates[name].append(f"{rate} ({median_ratio(clocks[SERVED], taken):.2f})")
     head = ("images a CPU second (times the served)", *(f"batch {size}" for size in sizes))
     columns = ("s to prepare", "a probability moves by", "same label", "top-1")
-    print(table((*head, *columns), *((name, *rates[name], *rows[name]) for name in networks)))
-    print(f"\n{len(images)} images; n = {rounds} rounds; {machine('torch')}")
+    print(format_table((*head, *columns), *((name, *rates[name], *rows[name]) for name in networks)))
+    print(f"\n{len(images)} images; n = {rounds} rounds; {describe_machine('torch')}")
 
 
 def main() -> None:

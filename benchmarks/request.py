@@ -18,7 +18,7 @@ import uvicorn
 
 from app.logs import configure
 from app.runtime import limit_openmp_spinning
-from benchmarks.lib.stopwatch import Stopwatch, thread_seconds
+from benchmarks.lib.stage_timer import StageTimer, read_thread_seconds
 
 HTTP = "uvicorn.protocols.http.httptools_impl"
 # The dotted name of each measured function -> its stage. A function that was imported by name is measured where it is
@@ -51,16 +51,16 @@ async def ask(url: str, images: Path, clients: int, form: int, seconds: float) -
 
 
 async def measured(
-    server: uvicorn.Server, images: Path, clients: int, form: int, seconds: float, watch: Stopwatch
+    server: uvicorn.Server, images: Path, clients: int, form: int, seconds: float, watch: StageTimer
 ) -> tuple[dict[str, float], int]:
     """CPU milliseconds an image of every stage, and the number of images."""
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     await ask(url, images, clients, form, 0.5)
     watch.seconds.clear()
-    before, requests = thread_seconds(), server.server_state.total_requests
+    before, requests = read_thread_seconds(), server.server_state.total_requests
     await ask(url, images, clients, form, seconds)
     asked = form * (server.server_state.total_requests - requests)
-    spent = {name: cpu - before.get(name, 0.0) for name, cpu in thread_seconds().items()}
+    spent = {name: cpu - before.get(name, 0.0) for name, cpu in read_thread_seconds().items()}
     stages: dict[str, float] = {
         stage: watch.seconds[stage] for stage in (*LOOP_STAGES.values(), *WORKER_STAGES.values())
     }
@@ -76,10 +76,9 @@ async def run(checkpoint: Path, images: Path, clients: list[int], form: int, sec
     from app.main import create_app
     from app.server import Server
     from app.settings import Settings
-    from benchmarks.lib.clocks import table
-    from benchmarks.lib.rounds import machine
+    from benchmarks.lib.report import describe_machine, format_table
 
-    watch = Stopwatch()
+    watch = StageTimer()
     for path, stage in {**LOOP_STAGES, **WORKER_STAGES}.items():
         watch.watch(path, stage)
     app = create_app(Settings.model_validate({"checkpoint": checkpoint}))
@@ -98,9 +97,9 @@ async def run(checkpoint: Path, images: Path, clients: list[int], form: int, sec
         (stage, *(cell(stages, stage, total) for (stages, _), total in zip(columns, outside, strict=True)))
         for stage in sorted(columns[0][0], key=lambda stage: -columns[0][0][stage])
     ]
-    print(table(head, *rows, ("all but the model", *(f"{total:.3f}" for total in outside))))
+    print(format_table(head, *rows, ("all but the model", *(f"{total:.3f}" for total in outside))))
     images_asked = ", ".join(str(n) for _, n in columns)
-    print(f"\nn = {images_asked} images, {form} a request; {machine('torch', 'fastapi', 'uvicorn')}")
+    print(f"\nn = {images_asked} images, {form} a request; {describe_machine('torch', 'fastapi', 'uvicorn')}")
 
 
 def cell(stages: dict[str, float], stage: str, outside: float) -> str:

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lib.stopwatch import find_function
+from benchmarks.lib.stage_timer import find_function
 from models.files import read_file
 
 YARDSTICK = "import os, pathlib, sys, torch; pathlib.Path(sys.argv[1]).read_bytes(); os._exit(0)"
@@ -109,17 +109,16 @@ def yardstick(checkpoint: str) -> tuple[float, float]:
 
 async def server(checkpoint: str) -> tuple[float, float]:
     """Wall and CPU seconds of the server until it is ready."""
-    from benchmarks.lib.server import serving
+    from benchmarks.lib.server import start_vggserve
 
     started = time.monotonic()
-    async with serving(Path(checkpoint), "--drain-delay", "0") as process:
+    async with start_vggserve(Path(checkpoint), "--drain-delay", "0") as process:
         return time.monotonic() - started, process.cpu_seconds()
 
 
 def report(checkpoint: str, rounds: int) -> None:
     """Prints medians over the rounds."""
-    from benchmarks.lib.clocks import table
-    from benchmarks.lib.rounds import machine, median, spread
+    from benchmarks.lib.report import describe_machine, format_spread, format_table, median
 
     found: dict[str, list[tuple[float, float]]] = {}
     for number in range(rounds + 1):
@@ -130,14 +129,14 @@ def report(checkpoint: str, rounds: int) -> None:
     medians = {name: [median(values) for values in zip(*seconds, strict=True)] for name, seconds in found.items()}
     order = (*PARTS, PARSING, *LOADING.values(), "between", "server until ready", "yardstick", "control")
     rows = [(name, f"{medians[name][0]:.3f}", f"{medians[name][1]:.3f}") for name in order]
-    print(table(("part", "wall s", "CPU s"), *rows))
+    print(format_table(("part", "wall s", "CPU s"), *rows))
     for which, unit in enumerate(("wall", "CPU")):
         against = [
-            spread([a[which] / b[which] for a, b in zip(found[name], found["yardstick"], strict=True)])
+            format_spread([a[which] / b[which] for a, b in zip(found[name], found["yardstick"], strict=True)])
             for name in ("server until ready", "control")
         ]
         print(f"\n{unit}: until ready {against[0]} times the yardstick; control {against[1]}", end="")
-    print(f"\n\nn = {rounds}; {machine('torch')}")
+    print(f"\n\nn = {rounds}; {describe_machine('torch')}")
 
 
 def main() -> None:
