@@ -3,8 +3,8 @@
 `python -m benchmarks.ceiling CHECKPOINT IMAGES --out benchmarks/results/ceiling-224.md`
 
 The model alone is the service's own `Classifier` in this process, on pixels in memory, with the fastest number of
-threads and batch size. It decodes nothing and handles no requests. It is compared with a server with default settings, which
-enough clients ask to fill two batches. Both are measured twice a round, as their own control.
+threads and batch size. It decodes nothing and handles no requests. It is compared with a server with default settings
+and enough clients to fill two batches. Both are measured twice a round, as their own control.
 Clients and server share the cores, so the clients' CPU time lowers the ratio of throughputs. The ratio of CPU times
 shows what remains without the clients, if every core is busy.
 """
@@ -158,11 +158,12 @@ async def compare_with_model(
             "| --- | --- | --- | --- |",
             *rows,
             f"\n- HTTP / model: **{ratio('HTTP', 'model')}**",
-            f"- Control, model again / model: {ratio('model again', 'model')}; HTTP again / HTTP: {ratio('HTTP again', 'HTTP')}",
-            f"- The same from CPU times: {cpu['model'] / (cpu['HTTP'] + client_cpu['HTTP']):.2f} with the clients on the "
-            f"same cores, {cpu['model'] / cpu['HTTP']:.2f} without them\n",
+            f"- Control, model again / model: {ratio('model again', 'model')}; "
+            f"HTTP again / HTTP: {ratio('HTTP again', 'HTTP')}",
+            f"- The same from CPU times: {cpu['model'] / (cpu['HTTP'] + client_cpu['HTTP']):.2f} with the clients on "
+            f"the same cores, {cpu['model'] / cpu['HTTP']:.2f} without them\n",
             f"Interleaved rounds, {rounds} of them, {seconds:g} s a visit, {clients} keep-alive clients; servers are "
-            "stopped while others work. Medians over rounds; ratios within a round, with their ends.",
+            "stopped while others work. Medians over rounds; ratios within a round, with minimum and maximum.",
         )
     )
 

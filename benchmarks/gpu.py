@@ -26,8 +26,7 @@ from models.checkpoint import read_checkpoint
 from models.networks.registry import Architecture, build_network
 
 # Dense TFLOPS in bfloat16 (T4: float16), by a part of the name that torch.cuda.get_device_name gives. The first match
-# counts.
-# Variants of a card differ; `--peak` takes the figure from its data sheet.
+# counts. Variants of a card differ; `--peak` takes the figure from its data sheet.
 PEAKS = {
     "B200": 2250,
     "H200": 989,

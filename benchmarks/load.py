@@ -41,8 +41,8 @@ def format_header(objective_ms: float) -> str:
     return f"| {names} |\n|{' --- |' * (names.count('|') + 1)}"
 
 
-def plot(results: Sequence[LoadResult], objective_ms: float, file: Path) -> None:
-    """Latency against throughput, one line a kind of loop."""
+def plot_latency(results: Sequence[LoadResult], objective_ms: float, file: Path) -> None:
+    """Plots latency against throughput, with one line for each kind of loop and percentile."""
     from matplotlib.figure import Figure
 
     axes = (figure := Figure(figsize=(7, 4.5), layout="constrained")).subplots()
@@ -89,7 +89,7 @@ def main() -> None:
         f"\nclosed-loop best: {max((r.throughput() for r in results if r.kind == 'closed'), default=0):.1f} answers/s"
     )
     if arguments.plot:
-        plot(results, arguments.objective_ms, arguments.plot)
+        plot_latency(results, arguments.objective_ms, arguments.plot)
 
 
 if __name__ == "__main__":
