@@ -181,14 +181,8 @@ async def _reload_under_load(server: ServerProcess, path: Path, images: Images) 
     return replies, reloads
 
 
-SCENARIOS: tuple[Callable[[Path, Images], Awaitable[None]], ...] = (
-    overload,
-    hang_up,
-    stop,
-    bad_bodies,
-    many_requests,
-    reload,
-)
+Scenario = Callable[[Path, Images], Awaitable[None]]
+SCENARIOS: tuple[Scenario, ...] = (overload, hang_up, stop, bad_bodies, many_requests, reload)
 
 
 def main() -> None:

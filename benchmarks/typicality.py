@@ -1,8 +1,8 @@
 """How well a checkpoint's typicality separates the images of another data set from those of its own.
 
 `python -m benchmarks.typicality CHECKPOINT DATA` takes digits, cifar10, cifar100, stl10 or folder:PATH as DATA. It
-loads the held-out images of the checkpoint's own data set as its recipe says, and DATA's images preprocessed for the network.
-It prints the area under the ROC curve: 1 is perfect separation, 0.5 is chance.
+loads the held-out images of the checkpoint's own data set as its recipe says, and DATA's images preprocessed for the
+network. It prints the area under the ROC curve: 1 is perfect separation, 0.5 is chance.
 """
 
 import argparse
