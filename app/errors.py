@@ -1,6 +1,6 @@
 """The service's one tree of errors, and the one way from an error to an answer (RFC 9457).
 
-Owns statuses, codes and the problem document. Knows nothing of images, queues or models.
+Owns statuses, codes and the problem document.
 """
 
 from http import HTTPStatus

@@ -1,6 +1,6 @@
 """The service's log: one line a record, as text or as JSON, on standard error.
 
-Owns the formats. Knows nothing of what is logged.
+Owns the formats.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Every setting of the service: its name, unit, default and range.
 
-Owns reading them from `VGG_` variables and the command line. Knows nothing of what they steer.
+Owns reading them from `VGG_` variables and the command line.
 """
 
 import os

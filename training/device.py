@@ -1,7 +1,4 @@
-"""With how many threads and in which precision a run computes.
-
-Knows nothing of networks or data.
-"""
+"""With how many threads and in which precision a run computes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

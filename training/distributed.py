@@ -1,7 +1,7 @@
 """The processes that train one network together, as torchrun starts them; mostly it is one alone.
 
-Owns every exchange between them. They share each batch, so that the result is that of one process, but for
-the rounding of sums. Knows nothing of recipes or data.
+Owns every exchange between them. They share each batch, so that the result is that of one process, but for the rounding
+of sums.
 """
 
 import os

@@ -1,6 +1,6 @@
 """A network that does not begin with random weights.
 
-Owns taking them from a checkpoint, and keeping them as they are. Knows nothing of steps.
+Owns taking them from a checkpoint, and keeping them as they are.
 """
 
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""The optimiser, the rate's way through a run, and the running average of the weights.
-
-Knows nothing of images or data.
-"""
+"""The optimiser, the rate's way through a run, and the running average of the weights."""
 
 import copy
 import math

@@ -1,7 +1,4 @@
-"""What a run shows while it works: a live bar on a terminal, else one plain line an epoch.
-
-Knows nothing of images or networks.
-"""
+"""What a run shows while it works: a live bar on a terminal, else one plain line an epoch."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,7 @@
 """The state of an unfinished run, in a file beside the checkpoint that it is to become.
 
-Owns the file, when it is due, and the signals that ask a run to stop. The state is tensors and primitives,
-read with `weights_only`; knows nothing of what they mean.
+Owns the file, when it is due, and the signals that ask a run to stop. The state is tensors and primitives, read with
+`weights_only`.
 """
 
 import shutil

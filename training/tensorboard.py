@@ -1,6 +1,6 @@
 """TensorBoard's view of a run, on request.
 
-Owns the writing of its files. Knows nothing of networks.
+Owns the writing of its files.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """From the bytes of one image file to the network's pixels, whatever the bytes are.
 
-Owns which formats are read, how much work a file may ask for, and the translation of Pillow's errors:
-the one place that knows them. Knows nothing of HTTP or queues.
+Owns which formats are read, how much work a file may ask for, and the translation of Pillow's errors: the one place
+that knows them.
 """
 
 import io

@@ -1,7 +1,6 @@
 """What happens around every request, whatever its route.
 
-Owns the request id, the last line of defence against unforeseen errors, the request's log line and its
-counts. Knows nothing of routes or models.
+Owns the request id, the last line of defence against unforeseen errors, the request's log line and its counts.
 """
 
 import logging

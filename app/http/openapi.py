@@ -1,6 +1,6 @@
 """The parts of the OpenAPI document that FastAPI cannot derive from the code.
 
-Owns parameters, request bodies and the problem responses. Knows nothing of how they are served.
+Owns parameters, request bodies and the problem responses.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """What a caller may ask for besides the images: query parameters and headers, and their ranges.
 
-Owns their checks; every fault names the parameter, its value and the range. Knows nothing of routes.
+Owns their checks; every fault names the parameter, its value and the range.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The routes of the native interface.
 
-Owns each route's parameters, headers and status codes. Knows nothing of how an answer is found.
+Owns each route's parameters, headers and status codes.
 """
 
 import asyncio

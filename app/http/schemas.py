@@ -1,7 +1,7 @@
 """The shape of the answers: as models for the OpenAPI document, and the functions that fill them.
 
-Owns field names and their order. Answers are built as plain dictionaries and serialised without a
-validation pass; a test holds them against the models. Knows nothing of requests.
+Owns field names and their order. Answers are built as plain dictionaries and serialised without a validation pass; a
+test holds them against the models.
 """
 
 from typing import TYPE_CHECKING, Any

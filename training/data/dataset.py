@@ -1,7 +1,7 @@
 """From a data set's name to splits of labelled pixels, ready for the network.
 
-Owns reading the images, their statistics and fingerprints. Every image passes through
-`models.preprocess.pixels`, as it will when served. Knows nothing of augmentation or of the network.
+Owns reading the images, their statistics and fingerprints. Every image passes through `models.preprocess.pixels`, as it
+will when served.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Which images are trained on, and which are kept for what.
 
-`train` gives the weights, `val` is for choosing among runs, `calibration` gives temperature and tables, and
-`test` the figures that are told. Owns taking those that a source lacks from its training part, and finding
-images that are in two of them. Knows nothing of how images are read.
+`train` gives the weights, `val` is for choosing among runs, `calibration` gives temperature and tables, and `test` the
+figures that are told. Owns taking those that a source lacks from its training part, and finding images that are in two
+of them.
 """
 
 from collections import Counter
