@@ -12,7 +12,7 @@ def test_the_server_listens_before_torch_is_imported() -> None:
 
 def test_restoring_a_checkpoint_imports_no_compiler(checkpoint: Path) -> None:
     """torch._dynamo takes seconds, and a writable temporary folder that a read-only container lacks."""
-    imports = "from pathlib import Path; from models.checkpoint import read, restore"
-    loaded = loaded_by(f"{imports}; restore(read(Path({str(checkpoint)!r})))")
+    imports = "from pathlib import Path; from models.checkpoint import read_checkpoint, restore_model"
+    loaded = loaded_by(f"{imports}; restore_model(read_checkpoint(Path({str(checkpoint)!r})))")
     assert "torch" in loaded
     assert "torch._dynamo" not in loaded
