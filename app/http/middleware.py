@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import Draining, Internal, ServiceError, problem
 from app.health import Phase
-from app.http.parameters import request_id_of
+from app.http.parameters import choose_request_id
 from app.logs import FIELDS
 from app.service import Service
 
@@ -78,7 +78,7 @@ class _Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.started = time.monotonic()
-        self.request_id = request_id_of(Headers(scope=scope).get("x-request-id"))
+        self.request_id = choose_request_id(Headers(scope=scope).get("x-request-id"))
         self.status = CLIENT_CLOSED_REQUEST
         self.received_bytes = 0
         self._scope, self._receive, self._send = scope, receive, send

@@ -18,8 +18,8 @@ from starlette.responses import Response
 from app.auth import check_key
 from app.errors import DeadlineExceeded, InvalidCheckpoint, NotFound, ReloadFailed, ServiceError
 from app.health import Health
-from app.http.openapi import IMAGES_BODY, PREDICT_PARAMETERS, problems
-from app.http.parameters import coverage_of, timeout_of, top_k_of
+from app.http.openapi import IMAGES_BODY, document_parameters, problems
+from app.http.parameters import PREDICT_SCHEMAS, read_predict_query, read_timeout
 from app.http.schemas import HealthReport, ModelInfo, Predictions, Reloaded, dump, model_id, model_info, prediction
 from app.http.uploads import read_uploads
 from app.logs import one_line
@@ -74,25 +74,26 @@ guarded_routes = APIRouter(route_class=GuardedRoute)
     "/predict",
     response_model=Predictions,
     responses=problems(400, 401, 413, 415, 422, 429, 500, 503, 504),
-    openapi_extra=PREDICT_PARAMETERS | IMAGES_BODY,
+    openapi_extra=document_parameters(PREDICT_SCHEMAS) | IMAGES_BODY,
 )
 async def predict(request: Request) -> Response:
     """Classifies every image of the body."""
-    service, query, started = service_of(request), request.query_params, request.state.started
+    service, started = service_of(request), request.state.started
     settings = service.settings
-    deadline = started + timeout_of(request.headers.get("x-request-timeout"), settings.request_timeout)
+    deadline = started + read_timeout(request.headers.get("x-request-timeout"), settings.request_timeout)
     with service.pipeline() as pipeline, service.body_memory.reserve() as reservation:
         model = pipeline.model
-        labels, top_k = model.description.labels, top_k_of(query.get("top_k"), len(model.description.labels))
-        coverage = coverage_of(query.get("coverage"), calibrated=model.description.calibration is not None)
+        labels, calibrated = model.description.labels, model.description.calibration is not None
+        query = read_predict_query(request.query_params, len(labels), calibrated=calibrated)
         pipeline.queue.check_capacity()  # a body that will be refused need not be read
         async with within(deadline):
             uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, reservation)
         async with while_connected(request):
-            outcomes = await pipeline.classify([upload.data for upload in uploads], deadline, coverage)
+            outcomes = await pipeline.classify([upload.data for upload in uploads], deadline, query.coverage)
     raise_if_all_failed(outcomes)
+    top_k = query.count_top_labels(len(labels))
     predictions = [
-        prediction(outcome, labels, top_k, coverage, upload.filename)
+        prediction(outcome, labels, top_k, query.coverage, upload.filename)
         for outcome, upload in zip(outcomes, uploads, strict=True)
     ]
     times = times_in_ms(outcomes, started)
