@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     # of a container, a process without a handler ignores the signal.
     import uvicorn
 
-    from app.logs import configure
+    from app.logs import configure_logging
     from app.main import create_app
     from app.server import Server
     from app.service import Service
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         app = create_app(settings)
     except ValueError as error:
         return _print_error(error, 2)
-    configure(settings.log_format)
+    configure_logging(settings.log_format)
     runtime.raise_open_file_limit()
     config = uvicorn.Config(
         app,

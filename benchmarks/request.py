@@ -16,7 +16,7 @@ from pathlib import Path
 
 import uvicorn
 
-from app.logs import configure
+from app.logs import configure_logging
 from app.runtime import limit_openmp_spinning
 from benchmarks.lib.stage_timer import StageTimer, read_thread_seconds
 
@@ -32,8 +32,8 @@ LOOP_STAGES = {
     "starlette.middleware.exceptions.ExceptionMiddleware.__call__": "framework and route: order of the steps",
     "app.http.routes.read_uploads": "body: reading, form, JSON",
     "app.serving.pipeline.Pipeline.classify": "queue, on the loop's side",
-    "app.http.routes.prediction": "answer: fields",
-    "app.http.routes.dump": "answer: JSON",
+    "app.http.routes.prediction_fields": "answer: fields",
+    "app.http.routes.to_json": "answer: JSON",
 }
 MODEL = "the model"
 WORKER_STAGES = {
@@ -119,7 +119,7 @@ def main() -> None:
     limit_openmp_spinning()
     gc.disable()  # as the server does while it starts
     with redirect_stderr(Path(os.devnull).open("w")):  # log lines are formatted, so that they are timed, but not shown
-        configure("text")
+        configure_logging("text")
     clients = [int(count) for count in arguments.clients.split(",")]
     import uvloop
 

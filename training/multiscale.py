@@ -16,11 +16,11 @@ from torch import Tensor
 
 from models.checkpoint import Checkpoint, CheckpointError, CheckpointMetadata, read_checkpoint, restore_model
 from models.device import find_device
+from models.image_formats import FORMATS
 from models.networks.fully_convolutional import FullyConvolutional
 from models.networks.vgg import VGG
 from models.preprocess import normalise, resize_whole
 from models.probabilities import softmax
-from training.data.dataset import FORMATS
 from training.data.sources import DataError, find_class_folders, parse_data
 from training.errors import one_line_message
 from training.flags import Parser, UsageError, make_parser, run_command
@@ -140,7 +140,7 @@ def _check_held_out(folder: Path, description: CheckpointMetadata) -> None:
 
 def _read_image(path: Path, shorter: int, description: CheckpointMetadata) -> Tensor:
     try:
-        with Image.open(path, formats=FORMATS) as opened:
+        with Image.open(path, formats=list(FORMATS)) as opened:
             return torch.from_numpy(resize_whole(opened, shorter, description.preprocessing).copy())
     except Exception as error:  # Pillow raises a dozen classes for broken files, from OSError to struct.error
         raise DataError(f"{path} cannot be read as an image ({one_line_message(error)})") from error

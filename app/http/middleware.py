@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import Draining, Internal, ServiceError, problem
+from app.errors import Draining, Internal, ServiceError, problem_response
 from app.health import Phase
 from app.http.parameters import choose_request_id
 from app.logs import FIELDS
@@ -45,7 +45,7 @@ class RequestMiddleware:
                     raise Draining
                 await self.app(scope, exchange.receive, exchange.send)
             except ServiceError as error:
-                await exchange.fail(error.bare())
+                await exchange.fail(error.without_traceback())
             except ClientDisconnect:
                 log.debug("the client hung up", extra={FIELDS: {"id": exchange.request_id}})
             except Exception:
@@ -102,4 +102,4 @@ class _Exchange:
     async def fail(self, error: ServiceError) -> None:
         """Answers with `error`, unless an answer has begun already."""
         if self.status == CLIENT_CLOSED_REQUEST:
-            await problem(error, self.request_id)(self._scope, self._receive, self.send)
+            await problem_response(error, self.request_id)(self._scope, self._receive, self.send)

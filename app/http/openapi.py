@@ -39,7 +39,7 @@ def document_parameters(schemas: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"parameters": [_document_parameter(name, schema) for name, schema in schemas.items()]}
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """A route's `responses` for these error statuses."""
     content = {PROBLEM_MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
     return {status: {"description": "a problem document", "content": content} for status in statuses}

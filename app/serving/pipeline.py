@@ -132,7 +132,7 @@ class Pipeline:
             with self._metrics.decode_seconds.time():
                 pixels = decode(data, self.model.description.preprocessing, self._max_image_pixels)
         except ServiceError as error:
-            self.queue.fail(entry, error.bare())
+            self.queue.fail(entry, error.without_traceback())
         except Exception:
             log.exception("an image could not be decoded for an unforeseen reason")
             self.queue.fail(entry, Internal())

@@ -16,14 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.image_formats import FORMATS
 from models.preprocess import Pixels, Preprocessing, preprocess
 from training.data.sources import DataError, Item, find_source
 from training.data.splits import Duplicates, complete_splits, find_duplicates
 from training.errors import one_line_message
 from training.recipe import Recipe
-
-# What the service decodes too. Pillow tells them by their content, whatever the file is called.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 T = TypeVar("T")
 
@@ -166,7 +164,7 @@ def _square(image: Path | Image.Image, stored: Preprocessing, plain: Preprocessi
 def _pixels(image: Path | Image.Image, preprocessing: Preprocessing) -> Pixels:
     if isinstance(image, Image.Image):
         return preprocess(image, preprocessing)
-    with Image.open(image, formats=FORMATS) as opened:
+    with Image.open(image, formats=list(FORMATS)) as opened:
         return preprocess(opened, preprocessing)
 
 
