@@ -58,7 +58,7 @@ class Server(uvicorn.Server):
         except Exception as error:
             log.error("SIGHUP: %s; the model before it serves on", describe_error(error))  # noqa: TRY400
         else:
-            log.info("SIGHUP: %s %s answers now", loaded.description.architecture.name, loaded.version)
+            log.info("SIGHUP: %s %s answers now", loaded.metadata.architecture.name, loaded.version)
 
     async def _drain(self) -> None:
         settings, health = self.service.settings, self.service.health

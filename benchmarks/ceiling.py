@@ -92,7 +92,7 @@ async def compare_with_model(
     from models.device import find_device
 
     loaded = read_checkpoint(checkpoint)
-    a, preprocessing = loaded.description.architecture, loaded.description.preprocessing
+    a, preprocessing = loaded.metadata.architecture, loaded.metadata.preprocessing
     classifier = load_classifier(loaded, "auto", "auto")
     try:
         pixels = [decode(image, preprocessing, MAX_IMAGE_PIXELS) for image in images]

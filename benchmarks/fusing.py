@@ -41,9 +41,9 @@ def load_network(path: Path, state: str) -> nn.Module:
 
 def load_golden_image(path: Path) -> Tensor:
     """The golden sample's image, (1, C, S, S), normalised."""
-    description = read_checkpoint(path).description
-    pixels = golden_pixels(description.golden.image, description.preprocessing)
-    return normalise(torch.from_numpy(pixels[None]), description.preprocessing)
+    metadata = read_checkpoint(path).metadata
+    pixels = golden_pixels(metadata.golden.image, metadata.preprocessing)
+    return normalise(torch.from_numpy(pixels[None]), metadata.preprocessing)
 
 
 def read_resident_megabytes() -> float:

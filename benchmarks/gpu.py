@@ -105,8 +105,8 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     name = torch.cuda.get_device_name(arguments.device) if is_cuda else "CPU"
-    peak, flops = arguments.peak or find_peak(name), count_flops(checkpoint.description.architecture)
-    size, channels = checkpoint.description.preprocessing.size, checkpoint.description.preprocessing.channels
+    peak, flops = arguments.peak or find_peak(name), count_flops(checkpoint.metadata.architecture)
+    size, channels = checkpoint.metadata.preprocessing.size, checkpoint.metadata.preprocessing.channels
     rows: list[tuple[str, ...]] = [("batch", "images/s", "kept", "TFLOPS", "of the peak", "p50 ms", "p99 ms", "n")]
     with suppress(torch.OutOfMemoryError):  # the sizes before it are worth printing
         for batch in (2**power for power in range(arguments.largest.bit_length())):

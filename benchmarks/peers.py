@@ -77,7 +77,7 @@ async def compare_servers(
     checkpoint: Path, images: Sequence[bytes], rounds: int, seconds: float, clients: int, command: str
 ) -> str:
     """The report. Raises CheckpointError, and RuntimeError if ours does not start."""
-    architecture = read_checkpoint(checkpoint).description.architecture
+    architecture = read_checkpoint(checkpoint).metadata.architecture
     print(f"asking the network itself for {len(images)} images", file=sys.stderr)
     network = PeerNetwork(checkpoint, "cpu")
     labels = {make_form([image]): str(network.classify([image])[0]["label"]) for image in images}

@@ -102,17 +102,17 @@ def list_ways() -> dict[str, tuple[torch.dtype, Way]]:
 
 def load_images(checkpoint: Checkpoint, folder: Path | None, most: int) -> tuple[Tensor, Tensor]:
     """(N, C, S, S) normalised images, and (N,) labels by their folders' names, -1 for an unknown name."""
-    description = checkpoint.description
+    metadata = checkpoint.metadata
     if folder is None:
-        batch = golden_pixels(description.golden.image, description.preprocessing)[None]
-        return normalise(torch.from_numpy(batch), description.preprocessing), torch.tensor([-1])
+        batch = golden_pixels(metadata.golden.image, metadata.preprocessing)[None]
+        return normalise(torch.from_numpy(batch), metadata.preprocessing), torch.tensor([-1])
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     chosen = files[:: max(1, len(files) // most)][:most]
     chosen = chosen[: len(chosen) // 32 * 32 or None]  # whole batches, as torch.compile compiles for every batch size
-    batch = np.stack([preprocess(Image.open(file), description.preprocessing).copy() for file in chosen])
-    indices = {label: index for index, label in enumerate(description.labels)}
+    batch = np.stack([preprocess(Image.open(file), metadata.preprocessing).copy() for file in chosen])
+    indices = {label: index for index, label in enumerate(metadata.labels)}
     labels = torch.tensor([indices.get(file.parent.name, -1) for file in chosen])
-    return normalise(torch.from_numpy(batch), description.preprocessing), labels
+    return normalise(torch.from_numpy(batch), metadata.preprocessing), labels
 
 
 def compute_probabilities(network: Callable[[Tensor], Tensor], images: Tensor, dtype: torch.dtype) -> Tensor:

@@ -33,7 +33,7 @@ def iterate_silently(items: Iterable[T], total: int, doing: str) -> Iterable[T]:
 def compare_typicality(checkpoint: Path, data: str, root: Path) -> str:
     """The AUROC as one line. Raises ValueError, TrainingError or OSError."""
     trained = read_checkpoint(checkpoint)
-    metadata, network = trained.description, restore_model(trained)
+    metadata, network = trained.metadata, restore_model(trained)
     if metadata.calibration is None:
         raise ValueError(f"{checkpoint} has no calibration, so there is no typicality")
     own_recipe = Recipe(**{name: metadata.recipe[name] for name in Recipe.model_fields})

@@ -49,13 +49,13 @@ def main() -> None:
     preprocessing = Preprocessing(size, size, IMAGENET_MEAN, IMAGENET_STD)
     network = make_untrained(architecture)
     noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    description = CheckpointMetadata(
+    metadata = CheckpointMetadata(
         architecture=architecture,
         labels=tuple(f"class {i}" for i in range(classes)),
         preprocessing=preprocessing,
         golden=record_golden_sample(network, preprocessing, Image.fromarray(noise)),
     )
-    print(arguments.out, write_checkpoint(arguments.out, description, network))
+    print(arguments.out, write_checkpoint(arguments.out, metadata, network))
 
 
 if __name__ == "__main__":

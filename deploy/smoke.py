@@ -27,9 +27,9 @@ BOUNDARY = "image-boundary"
 
 def main() -> str | None:
     """Returns None if both answers are right, else the fault of one of them."""
-    description = read_checkpoint(Path(os.environ["VGG_CHECKPOINT"])).description
-    golden = description.golden
-    probabilities = softmax(torch.tensor([golden.logits]), description.temperature)[0].tolist()
+    metadata = read_checkpoint(Path(os.environ["VGG_CHECKPOINT"])).metadata
+    golden = metadata.golden
+    probabilities = softmax(torch.tensor([golden.logits]), metadata.temperature)[0].tolist()
     for body, content_type in ((golden.image, "image/png"), _multipart(_noise(), golden.image)):
         status, answer = _post(body, content_type)
         if status != http.client.OK:

@@ -54,6 +54,15 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **libraries}
 
 
+def is_unicode_text(label: str) -> bool:
+    """Whether UTF-8 can encode the label. A folder's name that is not UTF-8 has lone surrogates, which it cannot."""
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointMetadata:
     """All that a checkpoint says beside its weights.
@@ -86,6 +95,8 @@ class CheckpointMetadata:
             raise ValueError(
                 f"labels has {bad[0]!r} {self.labels.count(bad[0])} times, but must be unique and not empty"
             )
+        if bad := [label for label in self.labels if not is_unicode_text(label)]:
+            raise ValueError(f"labels has {bad[0]!r}, but must be Unicode text")
         if (p.size, p.channels) != (a.input_size, a.in_channels):
             raise ValueError(
                 f"preprocessing gives {p.size} pixels and {p.channels} channels, "
@@ -108,18 +119,18 @@ class Checkpoint:
     """`state` maps tensor names to float32 weights; `version` is the file's own short hash."""
 
     path: Path
-    description: CheckpointMetadata
+    metadata: CheckpointMetadata
     state: dict[str, Tensor]
     version: str
 
 
-def write_checkpoint(path: Path, description: CheckpointMetadata, model: nn.Module) -> str:
-    """Writes `model`'s weights and `description`, all or nothing, and returns the version.
+def write_checkpoint(path: Path, metadata: CheckpointMetadata, model: nn.Module) -> str:
+    """Writes `model`'s weights and `metadata`, all or nothing, and returns the version.
 
     The file appears under its name only when it is complete and on the disk. Raises OSError.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    document = _to_json(description)
+    document = _to_json(metadata)
     data = safetensors.torch.save(state, {DOCUMENT_KEY: document, HASH_KEY: _hash(document, state)})
     with replace_atomically(path) as file:
         file.write(data)
@@ -154,10 +165,10 @@ def parse_checkpoint(path: Path, contents: FileContents) -> Checkpoint:
     if _hash(document, state) != expected:
         raise CheckpointError(path, "is damaged: its contents do not match the hash that it carries")
     try:
-        description = _from_json(document)
+        metadata = _from_json(document)
     except ValueError as error:
-        raise CheckpointError(path, f"has a description that cannot be used: {error}") from error
-    return Checkpoint(path, description, state, contents.sha256[:VERSION_DIGITS])
+        raise CheckpointError(path, f"has metadata that cannot be used: {error}") from error
+    return Checkpoint(path, metadata, state, contents.sha256[:VERSION_DIGITS])
 
 
 def restore_model(checkpoint: Checkpoint) -> nn.Module:
@@ -167,7 +178,7 @@ def restore_model(checkpoint: Checkpoint) -> nn.Module:
     """
     try:
         with torch.device("meta"):  # no memory is touched or initialised for weights that are replaced
-            model = build_network(checkpoint.description.architecture)
+            model = build_network(checkpoint.metadata.architecture)
     except ValueError as error:
         raise CheckpointError(checkpoint.path, f"has an architecture that cannot be built: {error}") from error
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -191,9 +202,9 @@ def _hash(document: str, state: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _to_json(description: CheckpointMetadata) -> str:
-    document = {"format": FORMAT, **dataclasses.asdict(description)}
-    document["golden"]["image"] = base64.b64encode(description.golden.image).decode()
+def _to_json(metadata: CheckpointMetadata) -> str:
+    document = {"format": FORMAT, **dataclasses.asdict(metadata)}
+    document["golden"]["image"] = base64.b64encode(metadata.golden.image).decode()
     return json.dumps(document)
 
 

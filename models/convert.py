@@ -81,14 +81,14 @@ def import_weights(args: argparse.Namespace) -> str:
         channels=architecture.in_channels,
         interpolation=interpolation or "bilinear",
     )
-    description = CheckpointMetadata(
+    metadata = CheckpointMetadata(
         architecture=architecture,
         labels=labels,
         preprocessing=preprocessing,
         golden=record_golden_sample(model, preprocessing, synthetic_image(preprocessing.size)),
         recipe={"converted_from": args.source.name},
     )
-    a, version = architecture, checkpoint.write_checkpoint(args.out, description, model)
+    a, version = architecture, checkpoint.write_checkpoint(args.out, metadata, model)
     return (
         f"wrote {args.out}: version {version}, {a.name} (head {a.head}), "
         f"{a.num_classes} classes, {a.in_channels} x {a.input_size} x {a.input_size} pixels"

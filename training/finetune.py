@@ -18,7 +18,7 @@ HEAD = "head"  # the name of what every network of models/ has behind its featur
 
 def settings_of_checkpoint(start: Checkpoint) -> dict[str, Any]:
     """What a recipe has to be for a network to take the checkpoint's weights."""
-    a = start.description.architecture
+    a = start.metadata.architecture
     return {
         "architecture": a.name,
         "head": a.head,
@@ -49,7 +49,7 @@ def load_weights(model: nn.Module, start: Checkpoint, labels: tuple[str, ...]) -
             raise TrainingError(
                 f"{start.path}: tensor {name} is {has}, but the recipe's is {tuple(wanted[name].shape)}"
             )
-    if labels != start.description.labels:
+    if labels != start.metadata.labels:
         fitting = {name: tensor for name, tensor in fitting.items() if name not in last}
     model.load_state_dict({**wanted, **fitting})
 

@@ -55,36 +55,36 @@ def evaluate_scales(arguments: argparse.Namespace) -> str:
     try:
         checkpoint = read_checkpoint(arguments.checkpoint)
         model = to_fully_convolutional(checkpoint).to(find_device(arguments.device))
-        scales = _choose_scales(arguments.scales, checkpoint.description)
+        scales = _choose_scales(arguments.scales, checkpoint.metadata)
         name, folder = parse_data(arguments.data)
         if name != "folder":
             raise ValueError(f"data is {arguments.data!r}, but must be folder:PATH, such as what --save-held-out wrote")
     except ValueError as error:
         raise UsageError(error) from error
-    description = checkpoint.description
-    images = find_labelled_files(Path(folder), description)
+    metadata = checkpoint.metadata
+    images = find_labelled_files(Path(folder), metadata)
     sys.stdout.write(f"{len(images.paths)} images of {arguments.data}\n\n{HEADER}")
     by_scale = []
     for scale in scales:
-        by_scale.append(compute_posteriors(model, description, images.paths, scale))
-        sys.stdout.write(format_row(description, str(scale), by_scale[-1], images.labels))
+        by_scale.append(compute_posteriors(model, metadata, images.paths, scale))
+        sys.stdout.write(format_row(metadata, str(scale), by_scale[-1], images.labels))
         sys.stdout.flush()
     if len(scales) == 1:
         return ""
     all_scales = ", ".join(map(str, scales))
-    return format_row(description, all_scales, torch.stack(by_scale).mean(dim=0), images.labels)
+    return format_row(metadata, all_scales, torch.stack(by_scale).mean(dim=0), images.labels)
 
 
 def to_fully_convolutional(checkpoint: Checkpoint) -> FullyConvolutional:
     """The checkpoint's network in its fully convolutional form. Raises CheckpointError if it has none."""
     model = restore_model(checkpoint)
     if not isinstance(model, VGG):
-        name = checkpoint.description.architecture.name
+        name = checkpoint.metadata.architecture.name
         raise CheckpointError(checkpoint.path, f"holds {name}, but only a VGG is evaluated on whole images")
     return FullyConvolutional(model)
 
 
-def find_labelled_files(root: Path, description: CheckpointMetadata) -> LabelledFiles:
+def find_labelled_files(root: Path, metadata: CheckpointMetadata) -> LabelledFiles:
     """The images of PATH/test/LABEL/... or else PATH/val/LABEL/... where there is one, and else of PATH/LABEL/...
 
     Raises DataError, also for images that the network was trained on.
@@ -92,8 +92,8 @@ def find_labelled_files(root: Path, description: CheckpointMetadata) -> Labelled
     folder = next((root / name for name in HELD_OUT if (root / name).is_dir()), root)
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
-    _check_held_out(folder, description)
-    index = {label: i for i, label in enumerate(description.labels)}
+    _check_held_out(folder, metadata)
+    index = {label: i for i, label in enumerate(metadata.labels)}
     classes = find_class_folders(folder)
     if unknown := sorted(classes.keys() - index.keys()):
         raise DataError(f"{folder} has a folder {unknown[0]}, but the network knows no such label")
@@ -105,49 +105,49 @@ def find_labelled_files(root: Path, description: CheckpointMetadata) -> Labelled
 
 @torch.inference_mode()
 def compute_posteriors(
-    model: FullyConvolutional, description: CheckpointMetadata, paths: Sequence[Path], shorter: int
+    model: FullyConvolutional, metadata: CheckpointMetadata, paths: Sequence[Path], shorter: int
 ) -> Tensor:
     """(N, K) probabilities of whole images, resized so that the shorter side is `shorter`. Raises DataError.
 
     Each row is the mean over the image and its mirror image, if the network was trained on mirror images.
     """
     device = next(model.parameters()).device
-    mirrored = description.recipe.get("flip") != "none"
+    mirrored = metadata.recipe.get("flip") != "none"
     rows = []
     for path in paths:  # one by one, because each has a size of its own
-        image = _read_image(path, shorter, description).to(device)  # (H, W, C)
+        image = _read_image(path, shorter, metadata).to(device)  # (H, W, C)
         views = torch.stack([image, image.flip(1)] if mirrored else [image])
-        logits = model(normalise(views, description.preprocessing))
-        rows.append(softmax(logits, description.temperature).mean(dim=0).cpu())
+        logits = model(normalise(views, metadata.preprocessing))
+        rows.append(softmax(logits, metadata.temperature).mean(dim=0).cpu())
     return torch.stack(rows)
 
 
-def format_row(description: CheckpointMetadata, test_scales: str, probabilities: Tensor, labels: Sequence[int]) -> str:
+def format_row(metadata: CheckpointMetadata, test_scales: str, probabilities: Tensor, labels: Sequence[int]) -> str:
     """A line of the table for (N, K) probabilities, with the top-1 and top-5 errors."""
     ranked = probabilities.argsort(dim=1, descending=True, stable=True)
     hits = ranked == torch.tensor(labels)[:, None]  # (N, K), one True in each row
     top_1, top_5 = (100 * (1 - float(hits[:, :k].any(dim=1).double().mean())) for k in (1, TOP))
-    name, train_scale = description.architecture.name, description.preprocessing.resize
+    name, train_scale = metadata.architecture.name, metadata.preprocessing.resize
     return f"| {name} | {train_scale} | {test_scales} | {top_1:.1f} | {top_5:.1f} |\n"
 
 
-def _check_held_out(folder: Path, description: CheckpointMetadata) -> None:
-    name, _, path = str(description.recipe.get("data", "")).partition(":")
+def _check_held_out(folder: Path, metadata: CheckpointMetadata) -> None:
+    name, _, path = str(metadata.recipe.get("data", "")).partition(":")
     seen = (Path(path), Path(path) / "train") if name == "folder" else ()
     if folder.resolve() in [where.resolve() for where in seen]:
         raise DataError(f"{folder} is what the network was trained on; give images that it has not seen")
 
 
-def _read_image(path: Path, shorter: int, description: CheckpointMetadata) -> Tensor:
+def _read_image(path: Path, shorter: int, metadata: CheckpointMetadata) -> Tensor:
     try:
         with Image.open(path, formats=list(FORMATS)) as opened:
-            return torch.from_numpy(resize_whole(opened, shorter, description.preprocessing).copy())
+            return torch.from_numpy(resize_whole(opened, shorter, metadata.preprocessing).copy())
     except Exception as error:  # Pillow raises a dozen classes for broken files, from OSError to struct.error
         raise DataError(f"{path} cannot be read as an image ({one_line_message(error)})") from error
 
 
-def _choose_scales(given: tuple[int, ...] | None, description: CheckpointMetadata) -> tuple[int, ...]:
-    size, train_scale = description.preprocessing.size, description.preprocessing.resize
+def _choose_scales(given: tuple[int, ...] | None, metadata: CheckpointMetadata) -> tuple[int, ...]:
+    size, train_scale = metadata.preprocessing.size, metadata.preprocessing.resize
     if given is None:
         step = round(STEP * train_scale)
         return tuple(q for q in (train_scale - step, train_scale, train_scale + step) if q >= size)

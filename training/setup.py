@@ -26,7 +26,7 @@ class PreparedRun:
 
     def load_dataset(self, root: Path, track: TrackProgress, **settings: Any) -> Dataset:
         """The recipe's data set, with other `settings` if there are any. Raises DataError."""
-        preprocessing = self.start.description.preprocessing if self.start else None
+        preprocessing = self.start.metadata.preprocessing if self.start else None
         return load_dataset(self.recipe.with_settings(**settings), root, track, preprocessing)
 
 

@@ -92,7 +92,7 @@ async def predict(request: Request) -> Response:
     deadline = started + read_timeout(request.headers.get("x-request-timeout"), settings.request_timeout)
     with service.pipeline() as pipeline, service.body_memory.reserve() as reservation:
         model = pipeline.model
-        labels, calibrated = model.description.labels, model.description.calibration is not None
+        labels, calibrated = model.metadata.labels, model.metadata.calibration is not None
         query = read_predict_query(request.query_params, len(labels), calibrated=calibrated)
         pipeline.queue.check_capacity()  # a body that will be refused need not be read
         async with fail_after(deadline):

@@ -157,19 +157,19 @@ def prediction_fields(
 
 def model_id_fields(model: "LoadedModel") -> dict[str, str]:
     """The fields of `ModelId`."""
-    return {"name": model.description.architecture.name, "version": model.version}
+    return {"name": model.metadata.architecture.name, "version": model.version}
 
 
 def model_info_fields(model: "LoadedModel", settings: "Settings") -> dict[str, Any]:
     """The fields of `ModelInfo`."""
-    description, classifiers = model.description, model.classifiers
-    calibration, temperature = description.calibration, description.temperature
+    metadata, classifiers = model.metadata, model.classifiers
+    calibration, temperature = metadata.calibration, metadata.temperature
     return {
         **model_id_fields(model),
-        "labels": description.labels,
-        "architecture": description.architecture,
-        "preprocessing": description.preprocessing,
-        "metrics": description.metrics,
+        "labels": metadata.labels,
+        "architecture": metadata.architecture,
+        "preprocessing": metadata.preprocessing,
+        "metrics": metadata.metrics,
         "calibration": calibration
         and {"kind": calibration.kind, "images": calibration.images, "temperature": temperature},
         "temperature": temperature,
@@ -177,5 +177,5 @@ def model_info_fields(model: "LoadedModel", settings: "Settings") -> dict[str, A
         "dtype": str(classifiers[0].dtype).removeprefix("torch."),
         "max_batch": max(classifier.max_batch_size for classifier in classifiers),
         "limits": settings.limits(),
-        "created_at": description.created_at,
+        "created_at": metadata.created_at,
     }

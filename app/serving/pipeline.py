@@ -41,9 +41,9 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A checkpoint's description and version, and one autotuned classifier for each device."""
+    """A checkpoint's metadata and version, and one autotuned classifier for each device."""
 
-    description: CheckpointMetadata
+    metadata: CheckpointMetadata
     version: str
     classifiers: list[Classifier]
 
@@ -57,7 +57,7 @@ def load_model(settings: Settings, checkpoint: Checkpoint) -> LoadedModel:
     classifiers = [
         load_classifier(checkpoint, device, settings.dtype, settings.max_batch, len(devices)) for device in devices
     ]
-    return LoadedModel(checkpoint.description, checkpoint.version, classifiers)
+    return LoadedModel(checkpoint.metadata, checkpoint.version, classifiers)
 
 
 class Pipeline:
@@ -130,7 +130,7 @@ class Pipeline:
             return
         try:
             with self._metrics.decode_seconds.time():
-                pixels = decode(data, self.model.description.preprocessing, self._max_image_pixels)
+                pixels = decode(data, self.model.metadata.preprocessing, self._max_image_pixels)
         except ServiceError as error:
             self.queue.fail(entry, error.without_traceback())
         except Exception:
@@ -148,7 +148,7 @@ class Pipeline:
         return Classification(outcome, self._prediction_set(outcome.prediction, coverage))
 
     def _prediction_set(self, prediction: Prediction, coverage: float | None) -> list[int] | None:
-        calibration = self.model.description.calibration
+        calibration = self.model.metadata.calibration
         if calibration is None or coverage is None:
             return None
         return prediction_sets(torch.from_numpy(prediction.probabilities)[None], calibration, coverage)[0]

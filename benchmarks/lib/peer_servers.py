@@ -28,8 +28,8 @@ class PeerNetwork:
 
     def __init__(self, checkpoint: Path, device: str) -> None:
         loaded = read_checkpoint(checkpoint)
-        self._labels = loaded.description.labels
-        self._preprocessing = loaded.description.preprocessing
+        self._labels = loaded.metadata.labels
+        self._preprocessing = loaded.metadata.preprocessing
         self._device = device
         self._model = restore_model(loaded).to(device)
 

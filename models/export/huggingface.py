@@ -23,7 +23,7 @@ def write_hf(found: Checkpoint, folder: Path) -> RunExport:
     folder.mkdir()
     shutil.copyfile(found.path, folder / CHECKPOINT_NAME)
     copy = checkpoint.read_checkpoint(folder / CHECKPOINT_NAME)
-    d = copy.description
+    d = copy.metadata
     config = {  # the Hub counts downloads by this file, and callers without our reader find the labels in it
         "architecture": dataclasses.asdict(d.architecture),
         "id2label": dict(enumerate(d.labels)),

@@ -1,6 +1,6 @@
 """A model card in Hugging Face's form: YAML that their Hub reads, then Markdown for people.
 
-Owns what is said of a checkpoint and how it is escaped. Everything is taken from the description; knows
+Owns what is said of a checkpoint and how it is escaped. Everything is taken from the metadata; knows
 nothing of files.
 """
 
@@ -19,9 +19,9 @@ UNPRINTABLE = re.compile("[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|&~$])")
 
 
-def model_card(description: CheckpointMetadata, version: str, file_name: str = CHECKPOINT_NAME) -> str:
+def model_card(metadata: CheckpointMetadata, version: str, file_name: str = CHECKPOINT_NAME) -> str:
     """The text of a README.md that lies beside the checkpoint `file_name`, whose version is `version`."""
-    d = description
+    d = metadata
     sections = [
         _front_matter(d),
         _head(d, version),

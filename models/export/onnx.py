@@ -28,12 +28,12 @@ class Graph(nn.Module):
     def __init__(self, found: Checkpoint) -> None:
         super().__init__()
         self.network = fuse(restore_model(found))
-        self.description = found.description
+        self.metadata = found.metadata
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         # contiguous: torch pools a channels-last map through strides, which ONNX can only imitate
-        logits = self.network(normalise(pixels, self.description.preprocessing).contiguous())
-        return logits, (logits / self.description.temperature).softmax(dim=1)
+        logits = self.network(normalise(pixels, self.metadata.preprocessing).contiguous())
+        return logits, (logits / self.metadata.temperature).softmax(dim=1)
 
 
 def write_onnx(found: Checkpoint, path: Path) -> RunExport:
@@ -50,7 +50,7 @@ def write_onnx(found: Checkpoint, path: Path) -> RunExport:
         raise ValueError(
             f"{found.path}: has weights of {size / 2**30:.2f} GiB, but an ONNX file holds {MAX_BYTES / 2**30:.2f}"
         )
-    p = found.description.preprocessing
+    p = found.metadata.preprocessing
     program = torch.onnx.export(
         graph,
         (torch.zeros(2, p.size, p.size, p.channels, dtype=torch.uint8),),
@@ -73,7 +73,7 @@ def write_onnx(found: Checkpoint, path: Path) -> RunExport:
 
 def _metadata(found: Checkpoint) -> dict[str, str]:
     """What a caller needs beside the graph, each value as JSON."""
-    d = found.description
+    d = found.metadata
     values = {
         "labels": d.labels,
         "preprocessing": dataclasses.asdict(d.preprocessing),

@@ -30,13 +30,13 @@ def write_timm(found: Checkpoint, folder: Path) -> RunExport:
 
     Raises ValueError, naming the reason, for what timm's VGGs cannot compute.
     """
-    if reason := _find_obstacle(found.description.architecture):
+    if reason := _find_obstacle(found.metadata.architecture):
         raise ValueError(f"{found.path}: {reason}")
     import timm
 
     model = restore_model(found)
     assert isinstance(model, VGG)
-    state = _map_convolutions(model) | _head(model, found.description.architecture)
+    state = _map_convolutions(model) | _head(model, found.metadata.architecture)
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(safetensors.torch.save(state, {"format": "pt"}))
     config = _config(found, hidden=len(state["pre_logits.fc1.bias"]))
@@ -44,7 +44,7 @@ def write_timm(found: Checkpoint, folder: Path) -> RunExport:
     theirs = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 
     def answer(batch: Pixels) -> dict[str, Any]:
-        logits = theirs(normalise(torch.from_numpy(batch), found.description.preprocessing))
+        logits = theirs(normalise(torch.from_numpy(batch), found.metadata.preprocessing))
         return {"logits": logits.numpy()}
 
     return answer
@@ -123,7 +123,7 @@ def _undo_pool(weight: Tensor) -> Tensor:
 
 def _config(found: Checkpoint, hidden: int) -> dict[str, Any]:
     """What timm reads; `temperature` and `version` are for people, as timm has no place for them."""
-    d, p = found.description, found.description.preprocessing
+    d, p = found.metadata, found.metadata.preprocessing
     return {
         "architecture": d.architecture.name,
         "num_classes": d.architecture.num_classes,

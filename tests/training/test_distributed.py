@@ -52,9 +52,9 @@ def test_two_processes_end_with_the_weights_of_one(one_and_two: tuple[Checkpoint
     for name in convolutions:
         difference = (one.state[name] - two.state[name]).norm() / one.state[name].norm()
         assert difference < 1.5e-3, (name, difference)
-    ours, theirs = (checkpoint.description.history[0] for checkpoint in (one, two))
+    ours, theirs = (checkpoint.metadata.history[0] for checkpoint in (one, two))
     assert theirs["train_loss"] == pytest.approx(ours["train_loss"], rel=1e-4)
-    assert one.description.dataset["fingerprint"] == two.description.dataset["fingerprint"]
+    assert one.metadata.dataset["fingerprint"] == two.metadata.dataset["fingerprint"]
 
 
 def test_one_process_alone_prints(one_and_two: tuple[Checkpoint, Checkpoint, str]) -> None:

@@ -96,18 +96,18 @@ def test_a_loss_that_is_no_number_ends_the_run() -> None:
 def test_the_description_says_how_it_was_made() -> None:
     """The checkpoint has recipe, seed, data fingerprint, history, metrics, and a golden sample that fits."""
     trained, dataset, recipe, _ = run(epochs=1, seed=3)
-    description, evaluation = build_metadata(trained, dataset, recipe)
-    assert (description.seed, description.recipe["epochs"]) == (3, 1)
-    assert description.dataset["fingerprint"] == dataset.fingerprint
-    assert {name: split["images"] for name, split in description.dataset["splits"].items()} == {
+    metadata, evaluation = build_metadata(trained, dataset, recipe)
+    assert (metadata.seed, metadata.recipe["epochs"]) == (3, 1)
+    assert metadata.dataset["fingerprint"] == dataset.fingerprint
+    assert {name: split["images"] for name, split in metadata.dataset["splits"].items()} == {
         name: len(split) for name, split in dataset.splits.items()
     }
-    assert description.metrics["val"]["accuracy"] == trained.history[-1]["val_accuracy"]
-    assert description.metrics["test"]["images"] == len(dataset.splits["test"]) == len(evaluation.predicted)
-    assert len(description.history) == 1
+    assert metadata.metrics["val"]["accuracy"] == trained.history[-1]["val_accuracy"]
+    assert metadata.metrics["test"]["images"] == len(dataset.splits["test"]) == len(evaluation.predicted)
+    assert len(metadata.history) == 1
     first = dataset.splits["val"].images[:1]
     said = trained.model(normalise(first, dataset.preprocessing))[0].detach()
-    assert largest_probability_change(description.golden, said) < 1e-5
+    assert largest_probability_change(metadata.golden, said) < 1e-5
 
 
 def test_classes_can_be_drawn_evenly() -> None:

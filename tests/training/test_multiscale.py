@@ -60,7 +60,7 @@ def test_posteriors_are_the_mean_of_both_mirror_images(checkpoint: Path, images:
     """The whole image, resized by its shorter side, and its mirror image: the mean of their probabilities."""
     loaded = read_checkpoint(checkpoint)
     model, path = to_fully_convolutional(loaded), images / "cat" / "0.png"
-    found = compute_posteriors(model, loaded.description, [path], 64)
+    found = compute_posteriors(model, loaded.metadata, [path], 64)
     resized = np.asarray(Image.open(path).resize((96, 64), Image.Resampling.BILINEAR))
     views = torch.from_numpy(np.stack([resized, resized[:, ::-1]]))
     expected = softmax(model(normalise(views, CONTRACT)))
@@ -73,7 +73,7 @@ def test_no_mirror_images_where_there_were_none_in_training(checkpoint: Path, im
     """A network that was trained with `flip` none, say on digits, is not shown mirror images."""
     loaded = read_checkpoint(checkpoint)
     model, path = to_fully_convolutional(loaded), images / "dog" / "1.png"
-    found = compute_posteriors(model, replace(loaded.description, recipe={"flip": "none"}), [path], 32)
+    found = compute_posteriors(model, replace(loaded.metadata, recipe={"flip": "none"}), [path], 32)
     resized = np.asarray(Image.open(path).resize((32, 64), Image.Resampling.BILINEAR))
     expected = softmax(model(normalise(torch.from_numpy(resized[None].copy()), CONTRACT)))
     torch.testing.assert_close(found, expected)
@@ -84,7 +84,7 @@ def test_probabilities_are_calibrated(checkpoint: Path, images: Path) -> None:
     """The checkpoint's temperature counts: a high one evens the probabilities out."""
     loaded = read_checkpoint(checkpoint)
     even = compute_posteriors(
-        to_fully_convolutional(loaded), replace(loaded.description, temperature=1e6), [images / "cat" / "0.png"], 32
+        to_fully_convolutional(loaded), replace(loaded.metadata, temperature=1e6), [images / "cat" / "0.png"], 32
     )
     torch.testing.assert_close(even, torch.full((1, 4), 0.25), rtol=0, atol=1e-4)
 
@@ -92,7 +92,7 @@ def test_probabilities_are_calibrated(checkpoint: Path, images: Path) -> None:
 def test_a_row_counts_errors(checkpoint: Path) -> None:
     """Top-1 errors are labels that are not the likeliest, top-5 errors those not among the five likeliest."""
     probabilities = torch.tensor([[0.4, 0.2, 0.15, 0.1, 0.08, 0.07]]).repeat(4, 1)
-    line = format_row(read_checkpoint(checkpoint).description, "32, 48", probabilities, [0, 1, 4, 5])
+    line = format_row(read_checkpoint(checkpoint).metadata, "32, 48", probabilities, [0, 1, 4, 5])
     assert line == "| vgg11 | 40 | 32, 48 | 75.0 | 25.0 |\n"
 
 
@@ -102,12 +102,12 @@ def test_the_table_has_each_scale_and_all_of_them(
     """One row a scale, and one for the mean of their probabilities."""
     assert main([str(checkpoint), "--data", f"folder:{images}", "--scales", "32,57", "--device", "cpu"]) == 0
     loaded = read_checkpoint(checkpoint)
-    found = find_labelled_files(images, loaded.description)
+    found = find_labelled_files(images, loaded.metadata)
     each = [
-        compute_posteriors(to_fully_convolutional(loaded), loaded.description, found.paths, scale) for scale in (32, 57)
+        compute_posteriors(to_fully_convolutional(loaded), loaded.metadata, found.paths, scale) for scale in (32, 57)
     ]
     expected = [
-        format_row(loaded.description, name, probabilities, found.labels)
+        format_row(loaded.metadata, name, probabilities, found.labels)
         for name, probabilities in [("32", each[0]), ("57", each[1]), ("32, 57", (each[0] + each[1]) / 2)]
     ]
     assert [f"| {' | '.join(cells)} |\n" for cells in table(capsys)] == expected
@@ -128,7 +128,7 @@ def test_labels_are_found_by_name(checkpoint: Path, images: Path) -> None:
     for hidden in (images / ".cache" / "x.png", images / "cat" / ".x.png", images / "README.txt"):
         hidden.parent.mkdir(exist_ok=True)
         hidden.touch()
-    found = find_labelled_files(images, read_checkpoint(checkpoint).description)
+    found = find_labelled_files(images, read_checkpoint(checkpoint).metadata)
     assert [LABELS[label] for label in found.labels] == [path.relative_to(images).parts[0] for path in found.paths]
     assert sorted(found.labels) == [0, 0, 1, 1, 2, 2, 3, 3, 3]
 
@@ -143,8 +143,8 @@ def test_the_held_out_part_is_preferred(
         (tmp_path / other / "cat").mkdir(parents=True)
     (tmp_path / "train" / "cat").mkdir(parents=True)
     (tmp_path / "train" / "cat" / "0.png").touch()
-    description = replace(read_checkpoint(checkpoint).description, recipe={"data": f"folder:{tmp_path}"})
-    found = find_labelled_files(tmp_path, description).paths
+    metadata = replace(read_checkpoint(checkpoint).metadata, recipe={"data": f"folder:{tmp_path}"})
+    found = find_labelled_files(tmp_path, metadata).paths
     assert len(found) == 8
     assert {path.relative_to(tmp_path).parts[0] for path in found} == {held_out}
 
@@ -157,9 +157,9 @@ def test_training_images_are_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()
     folder = images.rename(tmp_path / "train") if trained_on == "." else images
-    description = replace(read_checkpoint(checkpoint).description, recipe={"data": f"folder:{trained_on}"})
+    metadata = replace(read_checkpoint(checkpoint).metadata, recipe={"data": f"folder:{trained_on}"})
     with pytest.raises(DataError, match="is what the network was trained on; give images that it has not seen"):
-        find_labelled_files(folder, description)
+        find_labelled_files(folder, metadata)
 
 
 def no_folder(images: Path) -> list[str]:
@@ -224,8 +224,8 @@ def test_only_a_vgg_is_evaluated(tmp_path: Path, images: Path, capsys: pytest.Ca
     architecture = replace(NETWORK, name="alexnet")
     model = build_network(architecture).eval()
     golden = record_golden_sample(model, CONTRACT, random_image())
-    description = CheckpointMetadata(architecture=architecture, labels=LABELS, preprocessing=CONTRACT, golden=golden)
-    write_checkpoint(tmp_path / "alexnet.safetensors", description, model)
+    metadata = CheckpointMetadata(architecture=architecture, labels=LABELS, preprocessing=CONTRACT, golden=golden)
+    write_checkpoint(tmp_path / "alexnet.safetensors", metadata, model)
     assert main([str(tmp_path / "alexnet.safetensors"), "--data", f"folder:{images}"]) == 2
     assert "holds alexnet, but only a VGG is evaluated on whole images" in capsys.readouterr().err
 

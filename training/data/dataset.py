@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.checkpoint import is_unicode_text
 from models.image_formats import FORMATS
 from models.preprocess import Pixels, Preprocessing, preprocess
 from training.data.sources import DataError, Item, find_source
@@ -169,6 +170,8 @@ def _pixels(image: Path | Image.Image, preprocessing: Preprocessing) -> Pixels:
 
 
 def _check_labels(labels: tuple[str, ...]) -> None:
+    if bad := [label for label in labels if not is_unicode_text(label)]:
+        raise DataError(f"the folder {bad[0]!r} has a name that is not UTF-8, but a label must be Unicode text")
     if len(labels) < 2:
         raise DataError(f"{labels[0]} is the only class, but a classifier needs at least two")
 
