@@ -343,3 +343,9 @@ def test_the_file_appears_only_when_it_is_on_the_disk(path: Path, monkeypatch: p
     monkeypatch.setattr(os, "fsync", fsync)
     write_checkpoint(path, metadata(), network())
     assert seen == [False, True]
+
+
+def test_a_label_that_is_no_unicode_text_is_refused() -> None:
+    """A lone surrogate, as in a file name that is not UTF-8, can be in no answer."""
+    with pytest.raises(ValueError, match=r"labels has .*udce9.*, but must be Unicode text"):
+        metadata(labels=("a", "b\udce9", "c"))
