@@ -1,7 +1,7 @@
-"""The golden sample: one image and the logits that the trained network gave for it.
+"""The golden sample: one image, and the logits that the trained network gave for it.
 
-Owns making and comparing it. A server asks its own copy of the network, in its own precision on its
-own device, for the same image before it calls itself ready.
+Owns making the sample and comparing with it. Before a server is ready, it compares its own logits for the image, on its
+device and in its precision, with those of the sample.
 """
 
 import io

@@ -1,8 +1,7 @@
-"""The one way from an image to a network's input, stored in the checkpoint and used by both sides.
+"""Preprocessing: from an opened `PIL.Image.Image` to the network's input.
 
-Owns colour conversion, resizing, cropping and normalisation. Knows nothing of files, bytes or HTTP:
-it starts from an opened `PIL.Image.Image`. Training and serving call the same functions, so the
-network is asked what it was taught.
+Owns colour conversion, resizing, cropping and normalisation. The checkpoint stores the settings. Training and serving
+call the same functions, so both see the same pixels.
 """
 
 from dataclasses import dataclass

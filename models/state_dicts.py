@@ -1,6 +1,6 @@
-"""State dicts from elsewhere: of torchvision's VGG and AlexNet, and of the tutorial's VGGNet.
+"""State dicts of other projects: torchvision's VGG and AlexNet, and a tutorial's VGGNet.
 
-Owns telling them apart and moving their tensors into our modules. Never unpickles objects.
+Owns recognising them and moving their tensors into our modules. Objects are never unpickled.
 """
 
 import math

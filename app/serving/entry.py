@@ -5,8 +5,8 @@ import time
 from dataclasses import dataclass, field
 
 from app.errors import ServiceError
+from models.predictions import Prediction
 from models.preprocess import Pixels
-from models.probabilities import Prediction
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ from app.serving.service_rate import ServiceRate
 from app.serving.worker import Worker
 from app.settings import Settings
 from models.checkpoint import Checkpoint, CheckpointMetadata
-from models.probabilities import Prediction, prediction_sets
+from models.predictions import Prediction
+from models.probabilities import prediction_sets
 
 log = logging.getLogger("vggserve.pipeline")
 

@@ -16,8 +16,8 @@ from app.metrics import Metrics
 from app.serving.entry import Batch, Closed, Entry, Idle, TimedPrediction
 from app.serving.replica_set import ReplicaSet
 from app.serving.service_rate import ServiceRate
+from models.predictions import Prediction
 from models.preprocess import Pixels
-from models.probabilities import Prediction
 
 LATE = "The request's time was up before its image reached the model."
 NO_REPLICA = "No replica of the model is able to answer."

@@ -1,7 +1,4 @@
-"""Hugging Face: a folder to upload as it is, with the checkpoint itself, a model card and a config.json.
-
-Owns the folder's files.
-"""
+"""Hugging Face: a folder that can be uploaded unchanged, with the checkpoint, a model card and a config.json."""
 
 import dataclasses
 import json

@@ -1,7 +1,6 @@
-"""A model card in Hugging Face's form: YAML that their Hub reads, then Markdown for people.
+"""A model card in Hugging Face's form: YAML for their Hub, then Markdown for people.
 
-Owns what is said of a checkpoint and how it is escaped. Everything is taken from the metadata; knows
-nothing of files.
+Owns its text and the escaping of names. Everything in it comes from the checkpoint's metadata.
 """
 
 import json

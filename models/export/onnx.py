@@ -1,8 +1,8 @@
 """ONNX: one file that maps pixels to logits and calibrated probabilities.
 
-The input is what an image decoder gives, uint8 (N, S, S, C), and the normalisation is part of the
-graph, as a wrong one is the commonest fault of exported classifiers and goes unnoticed; it is also a
-quarter of the bytes of floats. Owns the graph's names and metadata.
+The input is a decoder's output, uint8 (N, S, S, C), a quarter of the bytes of floats. The normalisation is a part of
+the graph, because a wrong normalisation is the most common error with exported classifiers and is not noticed. Owns the
+graph's names and metadata.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ class Graph(nn.Module):
 
 
 def write_onnx(found: Checkpoint, path: Path) -> RunExport:
-    """Writes the folded network to one file, and gives a way to ask it in ONNX Runtime on the CPU.
+    """Writes the fused network to one file, and returns a function that runs it in ONNX Runtime on the CPU.
 
     Raises ValueError for weights of more than MAX_BYTES.
     """

@@ -1,6 +1,6 @@
-"""Whether another runtime answers as our network does, on the same images.
+"""Whether another runtime gives the same logits and probabilities as our network, on the same images.
 
-Owns the images, the bound and the comparison.
+Owns the images, the bounds and the comparison.
 """
 
 from collections.abc import Callable

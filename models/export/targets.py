@@ -1,4 +1,4 @@
-"""A checkpoint for other runtimes: written, asked for the same images as our network, then given its name.
+"""Exports of a checkpoint for other runtimes. A file gets its name only after it was compared with our network.
 
 Owns the targets and the packages that each needs.
 """

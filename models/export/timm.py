@@ -1,7 +1,7 @@
 """timm: a folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` loads into timm's own VGG.
 
-Owns moving our tensors to timm's places, and its config.json. timm pools the last map to 7 x 7 if it is
-smaller, convolves it twice with a ReLU behind each, and has one linear layer behind that.
+Owns mapping our tensors to timm's names, and its config.json. timm's head pools the last map to 7 x 7 if it is smaller,
+applies two convolutions with a ReLU after each, and then one linear layer.
 """
 
 import json
@@ -26,9 +26,9 @@ GRID = 7  # the side of the map that the first layer of timm's head takes
 
 
 def write_timm(found: Checkpoint, folder: Path) -> RunExport:
-    """Writes the folder, and gives a way to ask the network that timm makes of it.
+    """Writes the folder, and returns a function that runs timm's network on a batch.
 
-    Raises ValueError, naming the reason, for what timm's VGGs cannot compute.
+    Raises ValueError with the reason if timm has no network that computes the same.
     """
     if reason := _find_obstacle(found.metadata.architecture):
         raise ValueError(f"{found.path}: {reason}")
@@ -36,7 +36,7 @@ def write_timm(found: Checkpoint, folder: Path) -> RunExport:
 
     model = restore_model(found)
     assert isinstance(model, VGG)
-    state = _map_convolutions(model) | _head(model, found.metadata.architecture)
+    state = _map_convolutions(model) | _map_head(model, found.metadata.architecture)
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(safetensors.torch.save(state, {"format": "pt"}))
     config = _config(found, hidden=len(state["pre_logits.fc1.bias"]))
@@ -64,20 +64,20 @@ def _find_obstacle(a: Architecture) -> str | None:
 
 
 def _map_convolutions(model: VGG) -> dict[str, Tensor]:
-    """timm counts the layers as torchvision does: a max pool behind each block, too."""
+    """timm numbers the layers as torchvision does, and counts the max pool after each block."""
     layers = [layer for block in model.blocks for layer in (*block.children(), nn.MaxPool2d(2))]
     return {
         f"features.{i}.{name}": tensor for i, layer in enumerate(layers) for name, tensor in layer.state_dict().items()
     }
 
 
-def _head(model: VGG, a: Architecture) -> dict[str, Tensor]:
+def _map_head(model: VGG, a: Architecture) -> dict[str, Tensor]:
     if a.head == "paper":
         first, second, last = (layer for layer in model.head if isinstance(layer, nn.Linear))
         weights: list[Tensor] = [first.weight, second.weight, last.weight]
         biases: list[Tensor] = [first.bias, second.bias, last.bias]
     else:
-        weights, biases = _linear_through_relu(*_one_linear(model, a), hidden=HIDDEN)
+        weights, biases = _linear_through_relu(*_fuse_head(model, a), hidden=HIDDEN)
     grid = a.input_size // STRIDE
     weights = [
         _undo_pool(weights[0].reshape(len(weights[0]), -1, grid, grid)),
@@ -90,7 +90,7 @@ def _head(model: VGG, a: Architecture) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
 
-def _one_linear(model: VGG, a: Architecture) -> tuple[Tensor, Tensor]:
+def _fuse_head(model: VGG, a: Architecture) -> tuple[Tensor, Tensor]:
     """The heads `linear` and `pooled` as one (K, C * grid * grid) weight and its (K,) bias."""
     linear = list(fuse(nn.ModuleList([model.head])).modules())[-1]
     assert isinstance(linear, nn.Linear)

@@ -1,7 +1,7 @@
 """Exact rewrites of a trained network for inference, computed in float64.
 
-Owns fusing a batch normalisation into the convolution before it, and a chain of linear layers with
-nothing between into one. Knows nothing of devices or checkpoints: those keep the trained weights.
+Owns fusing a batch normalisation into the convolution before it, and fusing linear layers with nothing between into
+one. The checkpoint keeps the weights as they were trained.
 """
 
 from typing import TypeVar

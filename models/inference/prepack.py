@@ -1,7 +1,7 @@
-"""Weights in the order in which the CPU's kernels read them, put so once instead of at every call.
+"""Weights in the order in which the CPU's kernels read them, reordered once instead of at every call.
 
-Owns rewriting a network for oneDNN, the library with which torch computes on a CPU: torch's own layers hand it
-plain weights, which it reorders for each batch, and small images pay for that more than for the arithmetic.
+Owns rewriting a network for oneDNN, the library that torch uses on a CPU. torch's own layers pass plain weights to it,
+which it reorders for each batch. For small images this takes longer than the arithmetic.
 """
 
 import torch

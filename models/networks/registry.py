@@ -1,4 +1,4 @@
-"""Names of architectures, and the one way from a name and its arguments to a module.
+"""Names of architectures, and the function that builds a network from a name and its arguments.
 
 Owns the `Architecture` record that a checkpoint stores.
 """

@@ -10,16 +10,8 @@ from crepes import ConformalClassifier  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.probabilities import (
-    KINDS,
-    Calibration,
-    energy,
-    prediction_sets,
-    quantile_table,
-    ranked_scores,
-    softmax,
-    typicality,
-)
+from models.probabilities import KINDS, Calibration, prediction_sets, quantile_table, ranked_scores, softmax
+from models.typicality import energy, typicality
 
 COVERAGES = (0.5, 0.8, 0.9, 0.95, 0.99)
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.probabilities import Calibration, energy, quantile_table, ranked_scores, softmax, typicality
+from models.probabilities import Calibration, quantile_table, ranked_scores, softmax
+from models.typicality import energy, typicality
 from training.errors import TrainingError
 from training.evaluation.metrics import negative_log_likelihood
 from training.recipe import MIN_CALIBRATION_IMAGES

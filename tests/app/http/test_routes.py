@@ -19,17 +19,10 @@ from app.http.schemas import ModelInfo, Predictions
 from app.main import create_app
 from app.settings import Settings
 from models.checkpoint import read_checkpoint, restore_model
+from models.predictions import Logits
 from models.preprocess import Pixels, normalise, preprocess
-from models.probabilities import (
-    Calibration,
-    Logits,
-    energy,
-    prediction_sets,
-    quantile_table,
-    ranked_scores,
-    softmax,
-    typicality,
-)
+from models.probabilities import Calibration, prediction_sets, quantile_table, ranked_scores, softmax
+from models.typicality import energy, typicality
 from tests.fakes.checkpoints import LABELS, write_small_checkpoint
 from tests.fakes.gates import Gate
 from tests.fakes.images import encoded, random_image
