@@ -52,6 +52,7 @@ def measure_repeated(work: Callable[[], object], images: int, seconds: float) ->
 
 def find_fastest_batch(classifier: "Classifier", pixels: Sequence["Pixels"], largest: int) -> list["Pixels"]:
     """The batch, of a power of two images, with the most images a second. Leaves torch with its number of threads."""
+    # Imported here because `main` sets OpenMP's variables before torch is loaded.
     import torch
 
     from app.serving.autotune import count_cores

@@ -43,7 +43,7 @@ def format_header(objective_ms: float) -> str:
 
 def plot_latency(results: Sequence[LoadResult], objective_ms: float, file: Path) -> None:
     """Plots latency against throughput, with one line for each kind of loop and percentile."""
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # here because it takes a second, and few runs plot
 
     axes = (figure := Figure(figsize=(7, 4.5), layout="constrained")).subplots()
     for kind in ("closed", "open"):

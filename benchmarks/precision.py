@@ -52,7 +52,7 @@ def use_prepack(dtype: torch.dtype) -> Way:
 
 def use_compile(dtype: torch.dtype) -> Way:
     """torch.compile, with the weights as constants."""
-    import torch._inductor.config
+    import torch._inductor.config  # here because it loads the compiler, in seconds
 
     torch._inductor.config.freezing = True
     return lambda network, _: torch.compile(network.to(dtype).to(memory_format=torch.channels_last), dynamic=False)
@@ -60,7 +60,7 @@ def use_compile(dtype: torch.dtype) -> Way:
 
 def use_onednn_layout(network: nn.Module, _: Tensor) -> Callable[[Tensor], Tensor]:
     """oneDNN's own memory layout from the first layer to the last."""
-    from torch.utils.mkldnn import to_mkldnn
+    from torch.utils.mkldnn import to_mkldnn  # here because other rows do not need it
 
     layers = to_mkldnn(make_sequential(network))  # type: ignore[no-untyped-call]
     return lambda images: layers(images.contiguous().to_mkldnn()).to_dense()
@@ -68,6 +68,7 @@ def use_onednn_layout(network: nn.Module, _: Tensor) -> Callable[[Tensor], Tenso
 
 def use_int8(network: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
     """Static quantisation: ranges of the activations from the images, one scale for each channel of the weights."""
+    # Imported here because they load the compiler, in seconds.
     from torch.ao.quantization import get_default_qconfig_mapping
     from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 

@@ -73,6 +73,7 @@ async def measure_stages(
 
 async def serve_and_measure(checkpoint: Path, images: Path, clients: list[int], form: int, seconds: float) -> None:
     """Starts the server, measures it under each number of clients, and prints the table. Raises ValueError."""
+    # Imported here because `main` sets OpenMP's variables before torch is loaded.
     from app.main import create_app
     from app.server import Server
     from app.settings import Settings

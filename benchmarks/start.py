@@ -68,7 +68,7 @@ def print_parts(checkpoint: str, spawned: float) -> None:
     gc.disable()
     parts = StartParts(spawned)
     parts.end("interpreter")
-    import uvicorn  # noqa: F401
+    import uvicorn  # noqa: F401  the imports are what is timed
 
     from app.main import create_app
     from app.settings import Settings
@@ -110,7 +110,7 @@ def measure_reference(checkpoint: str) -> tuple[float, float]:
 
 async def measure_server_start(checkpoint: str) -> tuple[float, float]:
     """Wall and CPU seconds of the server until it is ready."""
-    from benchmarks.lib.server import start_vggserve
+    from benchmarks.lib.server import start_vggserve  # here because the timed process must not load it
 
     started = time.monotonic()
     async with start_vggserve(Path(checkpoint), "--drain-delay", "0") as process:
@@ -119,6 +119,7 @@ async def measure_server_start(checkpoint: str) -> tuple[float, float]:
 
 def print_report(checkpoint: str, rounds: int) -> None:
     """Prints medians over the rounds."""
+    # Imported here because the timed process must not load them.
     from benchmarks.lib.report import describe_machine, format_spread, format_table, median
 
     measured: dict[str, list[tuple[float, float]]] = {}

@@ -14,7 +14,7 @@ class TensorBoard:
     """Passes everything on to `watch`, and writes each epoch's record as one scalar a name."""
 
     def __init__(self, watch: Callback, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter  # here because tensorboard may not be installed
 
         self.watch = watch
         self.writer = SummaryWriter(folder)

@@ -41,6 +41,7 @@ def write_onnx(found: Checkpoint, path: Path) -> RunExport:
 
     Raises ValueError for weights of more than MAX_BYTES.
     """
+    # Imported here because they are installed only for exports.
     import onnx_ir.passes.common
     import onnxruntime  # type: ignore[import-untyped]
 

@@ -32,7 +32,7 @@ def write_timm(found: Checkpoint, folder: Path) -> RunExport:
     """
     if reason := _find_obstacle(found.metadata.architecture):
         raise ValueError(f"{found.path}: {reason}")
-    import timm
+    import timm  # here because it is installed only for exports
 
     model = restore_model(found)
     assert isinstance(model, VGG)
