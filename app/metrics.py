@@ -29,7 +29,7 @@ class Metrics:
             registry=r,
         )
         self._in_flight = Gauge("vgg_requests_in_flight", "Requests being answered", registry=r)
-        self.dropped = Counter("vgg_dropped", "Images given up before an answer", ["reason"], registry=r)
+        self.dropped = Counter("vgg_dropped", "Images dropped before an answer", ["reason"], registry=r)
         self.batch_size = Histogram("vgg_batch_size", "Images per batch", buckets=IMAGES, registry=r)
         self.decode_seconds = Histogram("vgg_decode_seconds", "Seconds to decode an image", buckets=SECONDS, registry=r)
         self.queue_seconds = Histogram("vgg_queue_seconds", "Seconds that an image waited", buckets=SECONDS, registry=r)

@@ -1,4 +1,4 @@
-"""The processes that train one network together, as torchrun starts them; mostly it is one alone.
+"""The processes that train one network together, as torchrun starts them, or a single process.
 
 Owns every exchange between them. They share each batch, so that the result is that of one process, but for the rounding
 of sums.
@@ -30,7 +30,7 @@ class Processes:
         return self.rank == 0
 
     def shard(self, rows: Tensor) -> Tensor:
-        """This process's part of the rows; the parts' lengths differ by one at most."""
+        """This process's part of the rows. The lengths of the parts differ by one at most."""
         return rows.tensor_split(self.size)[self.rank]
 
     def all_reduce_sum(self, *values: float) -> list[float]:
@@ -43,7 +43,7 @@ class Processes:
         return totals
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The rows of all processes, in CPU memory, in the order that `share` gave them out."""
+        """The rows of all processes, in CPU memory, in the order in which `shard` split them."""
         if self.size == 1:
             return rows
         parts: list[Any] = [None] * self.size
@@ -58,7 +58,7 @@ class Processes:
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """The leader's block comes first, the others' when it has ended: what one downloads, the others find."""
+        """Runs the main process's block first and the others' after it, so that a download happens once."""
         if not self.is_main_process:
             distributed.barrier()
         yield
@@ -68,7 +68,7 @@ class Processes:
 
 @contextmanager
 def join_processes(device: torch.device) -> Iterator[Processes]:
-    """The team that torchrun made of this process, while the block runs; without torchrun, one alone."""
+    """The processes that torchrun started, while the block runs. Without torchrun it is this process alone."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield Processes(0, 1, device)
         return
@@ -78,7 +78,7 @@ def join_processes(device: torch.device) -> Iterator[Processes]:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size(), device)
-        distributed.barrier()  # none leaves while another still needs it
+        distributed.barrier()  # no process ends while another still needs it
     finally:
         distributed.destroy_process_group()
 
@@ -92,18 +92,18 @@ class SyncBatchNorm(nn.BatchNorm2d):
             return F.batch_norm(images, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         x = images.float()
         count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
-        sums: Tensor = _Sum.apply(torch.cat([x.sum((0, 2, 3)), count]))
+        sums: Tensor = _AllReduceSum.apply(torch.cat([x.sum((0, 2, 3)), count]))
         total = sums[-1]
         mean = sums[:-1] / total
         centred = x - mean[:, None, None]
-        variance = _Sum.apply(centred.square().sum((0, 2, 3))) / total
-        self._remember(mean.detach(), variance.detach() * total / (total - 1))
+        variance = _AllReduceSum.apply(centred.square().sum((0, 2, 3))) / total
+        self._update_running_statistics(mean.detach(), variance.detach() * total / (total - 1))
         scale = self.weight * torch.rsqrt(variance + self.eps)
         normalised: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
         return normalised.to(images.dtype)
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_running_statistics(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -113,8 +113,8 @@ class SyncBatchNorm(nn.BatchNorm2d):
         self.running_var.lerp_(variance, self.momentum)
 
 
-class _Sum(torch.autograd.Function):
-    """A sum over the processes; the gradient of each one's part is the sum of all their gradients."""
+class _AllReduceSum(torch.autograd.Function):
+    """A sum over the processes. The gradient of each process's part is the sum of all processes' gradients."""
 
     @staticmethod
     def forward(_: Any, values: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class _Sum(torch.autograd.Function):
 
 
 def convert_sync_batchnorm(model: nn.Module) -> None:
-    """Makes every BatchNorm of the network one over all processes, with the same names and weights."""
+    """Replaces every BatchNorm of the network by a SyncBatchNorm with the same name and weights."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.BatchNorm2d:

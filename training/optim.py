@@ -1,4 +1,4 @@
-"""The optimiser, the rate's way through a run, and the running average of the weights."""
+"""The optimiser, the learning rate's schedule, and the running average of the weights."""
 
 import copy
 import math
@@ -12,9 +12,9 @@ from training.recipe import Recipe
 
 
 def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD; biases and BatchNorm, the one-dimensional weights, do not decay, and what is frozen does not move.
+    """SGD. Biases and BatchNorm's weights, which have one dimension, do not decay. Frozen weights are left out.
 
-    Each group carries its `factor` of the rate: that of BatchNorm's biases is the recipe's.
+    Each group has a `factor` of the learning rate. For BatchNorm's biases it is the recipe's `bias_lr_factor`.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     shifts = {id(norm.bias) for norm in norms}
@@ -28,22 +28,23 @@ def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Sets each group's learning rate to `lr` times the group's factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["factor"]
+        group["lr"] = lr * group["factor"]
 
 
 def lr_at(step: int, steps: int, recipe: Recipe, accuracies: Sequence[float] = ()) -> float:
     """The learning rate of one of `steps` steps, counted from 0.
 
-    `triangular` rises linearly to `rate` over the share `warmup` and falls linearly towards zero;
+    `triangular` rises linearly to `lr` over the share `warmup` of the steps and falls linearly towards zero.
     `one_cycle` does the same on half cosines (after Smith, arXiv 1708.07120). `plateau` divides by 10 where
     the `accuracies` of the epochs so far stop growing (arXiv 1409.1556, section 3.1).
     """
     if recipe.schedule == "constant":
         return recipe.lr
     if recipe.schedule == "plateau":
-        return float(recipe.lr / 10 ** plateaus(accuracies, recipe.patience))
+        return float(recipe.lr / 10 ** count_plateaus(accuracies, recipe.patience))
     peak = round(recipe.warmup * (steps - 1))
     part = (step + 1) / (peak + 1) if step <= peak else (steps - step) / (steps - peak)
     if recipe.schedule == "one_cycle":
@@ -51,8 +52,8 @@ def lr_at(step: int, steps: int, recipe: Recipe, accuracies: Sequence[float] = (
     return recipe.lr * part
 
 
-def plateaus(accuracies: Sequence[float], patience: int) -> int:
-    """How often `patience` epochs in a row brought nothing better than the best before them."""
+def count_plateaus(accuracies: Sequence[float], patience: int) -> int:
+    """How often `patience` epochs in a row were not better than the best epoch before them."""
     best, idle, found = -math.inf, 0, 0
     for accuracy in accuracies:
         idle = 0 if accuracy > best else idle + 1
@@ -65,8 +66,8 @@ def plateaus(accuracies: Sequence[float], patience: int) -> int:
 class Ema:
     """An exponential moving average of a model's weights and of its BatchNorm statistics.
 
-    `model` is the averaged network, in evaluation mode. `decay` grows from 0.1 to the one given, so that
-    the first weights, which are noise, are soon forgotten; with 0 the average is the model itself.
+    `model` is the averaged network, in evaluation mode. `decay` grows from 0.1 to the given value, so
+    that the first, random weights lose their influence soon. With 0 the average is the model itself.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -84,7 +85,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes in the model's present weights."""
+        """Includes the model's current weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         for average, current in self._pairs:

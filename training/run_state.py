@@ -24,19 +24,19 @@ State = dict[str, Any]
 
 
 class StateError(TrainingError):
-    """A state that a run cannot go on from, or has no room for."""
+    """A state that a run cannot continue from, or that the disk has no room for."""
 
 
 class StoppedError(TrainingError):
     """A run that was asked to stop, and whose state is kept; `signal_number` is what asked."""
 
     def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(f"{message}; the same command with --resume goes on from there")
+        super().__init__(f"{message}; the same command with --resume continues from there")
         self.signal_number = signal_number
 
 
 class StateFile:
-    """The state at `path`, to be written anew every `interval_seconds` and whenever a run likes."""
+    """The state at `path`, written every `interval_seconds` and whenever a run asks for it."""
 
     def __init__(self, path: Path, interval_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.path, self.interval_seconds, self.clock = path, interval_seconds, clock
@@ -46,7 +46,7 @@ class StateFile:
         return self.clock() - self.written >= self.interval_seconds
 
     def write(self, state: State) -> None:
-        """Replaces the state, all or nothing. Raises StateError."""
+        """Replaces the state atomically. Raises StateError."""
         try:
             with replace_atomically(self.path) as file:
                 torch.save({"format": FORMAT, **state}, file)
@@ -55,7 +55,7 @@ class StateFile:
         self.written = self.clock()
 
     def read(self) -> State | None:
-        """The state, or None where there is none. Raises StateError for what is no whole one."""
+        """The state, or None where there is none. Raises StateError for a file that is not a whole state."""
         if not self.path.exists():
             return None
         try:
@@ -96,7 +96,7 @@ class StopFlag:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopFlag]:
-    """Takes Ctrl-C and SIGTERM as a wish to stop at the next step; a second Ctrl-C ends the process at once."""
+    """Ctrl-C and SIGTERM ask the run to stop at the next step. A second Ctrl-C ends the process at once."""
     stop = StopFlag()
 
     def ask(number: int, _: object) -> None:

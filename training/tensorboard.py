@@ -11,32 +11,32 @@ from training.loop import Callback, Record, Step
 
 
 class TensorBoard:
-    """Passes everything on to `watch`, and writes each epoch's record as one scalar a name."""
+    """Passes everything on to another callback, and writes each value of an epoch's record as a scalar."""
 
-    def __init__(self, watch: Callback, folder: Path) -> None:
+    def __init__(self, callback: Callback, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter  # here because tensorboard may not be installed
 
-        self.watch = watch
+        self.callback = callback
         self.writer = SummaryWriter(folder)
 
     def step(self, step: Step) -> None:
-        self.watch.step(step)
+        self.callback.step(step)
 
     def epoch(self, record: Record) -> None:
-        self.watch.epoch(record)
+        self.callback.epoch(record)
         for name, value in record.items():
             if name != "epoch":
                 self.writer.add_scalar(name, value, int(record["epoch"]))
 
 
 @contextmanager
-def record_to_tensorboard(watch: Callback, folder: Path | None) -> Iterator[Callback]:
-    """`watch`, and a Board before it if there is a folder for one, while the block runs."""
+def record_to_tensorboard(callback: Callback, folder: Path | None) -> Iterator[Callback]:
+    """`callback`, or a TensorBoard before it if there is a folder, while the block runs."""
     if folder is None:
-        yield watch
+        yield callback
         return
-    board = TensorBoard(watch, folder)
+    events = TensorBoard(callback, folder)
     try:
-        yield board
+        yield events
     finally:
-        board.writer.close()
+        events.writer.close()

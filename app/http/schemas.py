@@ -96,7 +96,7 @@ class ModelInfo(ModelId):
     temperature: float
     device: str
     dtype: str
-    max_batch: int = Field(description="images a batch at most, as found at warm-up")
+    max_batch: int = Field(description="largest batch in images, as measured at start")
     limits: dict[str, float]
     created_at: str
 

@@ -113,7 +113,7 @@ def test_a_run_that_is_stopped_can_go_on(
     with monkeypatch.context() as patched:
         patched.setattr("training.progress.Display.step", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         assert main(command) == 128 + signal.SIGTERM
-    assert "with --resume goes on from there" in capsys.readouterr().err
+    assert "with --resume continues from there" in capsys.readouterr().err
     assert not out.exists()
     assert main(command) == 2
     assert "unfinished run" in capsys.readouterr().err

@@ -1,8 +1,8 @@
-"""Which images are trained on, and which are kept for what.
+"""Which images are in which split.
 
-`train` gives the weights, `val` is for choosing among runs, `calibration` gives temperature and tables, and `test` the
-figures that are told. Owns taking those that a source lacks from its training part, and finding images that are in two
-of them.
+`train` gives the weights, `val` is for choosing among runs, `calibration` gives the temperature and the tables, and
+`test` gives the metrics. Owns taking splits that a source lacks from its training part, and finding images that are in
+two splits.
 """
 
 from collections import Counter
@@ -30,8 +30,8 @@ class Duplicates:
 def complete_splits(parts: dict[str, list[Item]], recipe: Recipe) -> dict[str, list[Item]]:
     """All of SPLITS: those that a source lacks hold the recipe's share of each class of its training part.
 
-    The seed chooses. Each class keeps an image to train on, then gets one for `val` and one for `test`. A split that
-    comes to no image is left out, and a `calibration` that is too small to promise anything stays in `train`.
+    The seed decides which. Each class keeps an image to train on, then gets one for `val` and one for `test`. A split
+    without images is left out, and a `calibration` that is too small to be used stays in `train`.
     """
     wanted = {"val": recipe.val_share, "test": recipe.test_share, "calibration": recipe.calibration_share}
     shares = {name: share for name, share in wanted.items() if name not in parts and share > 0}
@@ -54,7 +54,7 @@ def complete_splits(parts: dict[str, list[Item]], recipe: Recipe) -> dict[str, l
 
 
 def find_duplicates(names: dict[str, Sequence[str]], digests: dict[str, Sequence[bytes]], shown: int = 5) -> Duplicates:
-    """What each split repeats of those before it, from every image's name and a digest of its pixels."""
+    """The images of each split that are also in a split before it, by every image's name and a digest of its pixels."""
     seen: dict[bytes, tuple[str, str]] = {}
     counts: Counter[str] = Counter()
     examples = []

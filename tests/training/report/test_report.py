@@ -166,7 +166,7 @@ def test_the_model_card_is_beside_the_report(usual: Report) -> None:
     """It names the checkpoint beside the folder."""
     card = (usual.folder / "README.md").read_text("utf-8")
     assert card.startswith("---\n")
-    assert "vgg-serve --checkpoint ../pets.safetensors\n" in card
+    assert "python -m app --checkpoint ../pets.safetensors\n" in card
 
 
 def test_a_report_without_calibration(tmp_path: Path) -> None:
