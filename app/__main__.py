@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     import uvicorn
 
     from app.http.protocol import BoundedProtocol
-    from app.logs import configure
+    from app.logs import configure_logging
     from app.main import create_app
     from app.server import Server
     from app.service import Service
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         app = create_app(settings)
     except ValueError as error:
         return _print_error(error, 2)
-    configure(settings.log_format)
+    configure_logging(settings.log_format)
     runtime.raise_open_file_limit()
     config = uvicorn.Config(
         app,

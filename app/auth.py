@@ -1,6 +1,6 @@
 """Who may ask: API keys.
 
-Owns reading the key from a request and comparing it. Knows nothing of what is asked for.
+Owns reading the key from a request and comparing it.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """The service's one tree of errors, and the one way from an error to an answer (RFC 9457).
 
-Owns statuses, codes and the problem document. Knows nothing of images, queues or models.
+Owns statuses, codes and the problem document.
 """
 
 from http import HTTPStatus
@@ -23,12 +23,12 @@ class ServiceError(Exception):
         self.detail = detail
         self.headers = headers or {}
 
-    def bare(self) -> Self:
+    def without_traceback(self) -> Self:
         """Itself, without where it comes from: a traceback keeps an image's bytes, in a cycle with its answer."""
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
 
-    def summary(self) -> dict[str, Any]:
+    def to_item(self) -> dict[str, Any]:
         """What stands in a prediction's `error` where only some images of a request failed."""
         return {"code": self.code, "detail": self.detail, "status": self.status}
 
@@ -162,7 +162,7 @@ class DeadlineExceeded(ServiceError):
     status, code = 504, "deadline_exceeded"
 
 
-def problem(error: ServiceError, request_id: str) -> Response:
+def problem_response(error: ServiceError, request_id: str) -> Response:
     """The problem document of RFC 9457, with the extensions `code` and `request_id`."""
     document = {
         "title": HTTPStatus(error.status).phrase,

@@ -42,7 +42,7 @@ class Health:
         return self.phase is Phase.READY
 
     def enter(self, phase: Phase, reason: str = "") -> None:
-        """Changes the phase. While draining, every phase but `closed` is ignored; after `closed`, every other phase is."""
+        """Changes the phase. From `draining` on, only a change to `closed` has an effect."""
         if self.phase in (Phase.DRAINING, Phase.CLOSED) and phase is not Phase.CLOSED:
             return
         self.phase, self.reason = phase, reason

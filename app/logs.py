@@ -1,6 +1,6 @@
 """The service's log: one line a record, as text or as JSON, on standard error.
 
-Owns the formats. Knows nothing of what is logged.
+Owns the formats.
 """
 
 import logging
@@ -32,7 +32,7 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(document, default=str).decode()
 
 
-def configure(log_format: str) -> None:
+def configure_logging(log_format: str) -> None:
     """Sends every logger's lines to standard error in that format."""
     logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False  # these formats do not show them
     handler = logging.StreamHandler(sys.stderr)
@@ -40,7 +40,7 @@ def configure(log_format: str) -> None:
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
 
 
-def one_line(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """What went wrong: a ValueError's message is a sentence of ours, others need their class to be understood."""
     message = " ".join(str(error).split())
     return message if isinstance(error, ValueError) else f"{type(error).__name__}: {message}"

@@ -1,6 +1,6 @@
 """The application: the service behind its routes.
 
-Owns the wiring, and the translation of the framework's own errors. Knows nothing of sockets.
+Owns the wiring, and the translation of the framework's own errors.
 """
 
 import asyncio

@@ -1,7 +1,6 @@
 """What the service counts and times, in Prometheus' terms.
 
-Owns names, labels and buckets. Knows nothing of where the figures come from. Each service has its own
-registry, so that two in one process do not add up.
+Owns names, labels and buckets. Each service has its own registry, so that two in one process do not add up.
 """
 
 from collections.abc import Callable, Iterator

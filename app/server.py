@@ -11,7 +11,7 @@ from types import FrameType
 import uvicorn
 
 from app.health import Phase
-from app.logs import one_line
+from app.logs import describe_error
 from app.runtime import resume_garbage_collection
 from app.service import Service
 
@@ -56,9 +56,9 @@ class Server(uvicorn.Server):
         try:
             loaded = await self.service.reload()
         except Exception as error:
-            log.error("SIGHUP: %s; the model before it serves on", one_line(error))  # noqa: TRY400
+            log.error("SIGHUP: %s; the model before it serves on", describe_error(error))  # noqa: TRY400
         else:
-            log.info("SIGHUP: %s %s answers now", loaded.description.architecture.name, loaded.version)
+            log.info("SIGHUP: %s %s answers now", loaded.metadata.architecture.name, loaded.version)
 
     async def _drain(self) -> None:
         settings, health = self.service.settings, self.service.health

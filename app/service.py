@@ -105,7 +105,7 @@ class Service:
         new.start()
         self.metrics.watch_queue(lambda: new.queue.depth)
         self.metrics.model.clear()
-        self.metrics.model.labels(model.description.architecture.name, model.version).set(1)
+        self.metrics.model.labels(model.metadata.architecture.name, model.version).set(1)
         self._update_health()
         return old
 

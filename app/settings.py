@@ -1,17 +1,20 @@
 """Every setting of the service: its name, unit, default and range.
 
-Owns reading them from `VGG_` variables and the command line. Knows nothing of what they steer.
+Owns reading them from `VGG_` variables and the command line.
 """
 
+import argparse
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, NoDecode, SettingsConfigDict, SettingsError
 
 PREFIX = "VGG_"
+METAVARS: dict[object, str] = {Path: "FILE", float: "SECONDS", int: "NUMBER"}
+DEFAULTS = {"max_images": "64, or queue_size if that is smaller", "max_batch": "measured"}  # as --help shows them
 LIMITS = (
     "queue_size",
     "decode_threads",
@@ -38,7 +41,7 @@ class Settings(BaseSettings):
         frozen=True,
         env_ignore_empty=True,
         cli_kebab_case=True,
-        cli_prog_name="vgg-serve",
+        cli_prog_name="python -m app",
         cli_hide_none_type=True,
         cli_avoid_json=True,
     )
@@ -48,36 +51,40 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one and prints it")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N; auto takes the GPU where there is one")
     devices: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="one model replica per name, comma-separated, as in cuda:0,cuda:1; overrides device"
+        (), description="one model replica for each name, separated by commas, as in cuda:0,cuda:1; overrides device"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="precision of the model; auto takes the fastest that keeps the golden sample's answer"
     )
-    max_batch: int | None = Field(None, ge=1, description="images a batch at most; by default found at warm-up")
-    queue_size: int = Field(256, ge=1, description="images that may wait, being decoded or for the model")
+    max_batch: int | None = Field(None, ge=1, description="images of a batch at most; measured at start if not given")
+    queue_size: int = Field(256, ge=1, description="images that are being decoded or wait for the model, at most")
     decode_threads: int = Field(min(8, os.cpu_count() or 1), ge=1, description="threads that decode images")
-    max_body_bytes: int = Field(32 * 2**20, ge=1, description="bytes of a request's body at most")
+    max_body_bytes: int = Field(32 * 2**20, ge=1, description="size of a request's body at most, in bytes")
     max_images: int = Field(
         default_factory=_default_max_images,
         ge=1,
-        description="images of one request at most; 64, or the queue size if that is smaller",
+        description="images of one request at most, and not above queue_size",
     )
-    max_image_pixels: int = Field(64_000_000, ge=1, description="width x height of one image at most, by its header")
+    max_image_pixels: int = Field(64_000_000, ge=1, description="width x height of an image at most, by its header")
     request_timeout: float = Field(30.0, gt=0, allow_inf_nan=False, description="seconds that a request may take")
     drain_delay: float = Field(
-        5.0, ge=0, allow_inf_nan=False, description="seconds to go on accepting after SIGTERM, while not ready"
+        5.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="seconds after SIGTERM in which requests are accepted",
     )
     shutdown_timeout: float = Field(
-        30.0, gt=0, allow_inf_nan=False, description="seconds to finish what is in flight after that"
+        30.0, gt=0, allow_inf_nan=False, description="seconds after that for the requests in flight"
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="comma-separated keys, one of which callers must send; none: open to all"
+        (),
+        description="keys separated by commas, of which callers must send one; without keys all may call",
     )
     api_keys_file: Path | None = Field(None, description="file with more keys, one a line; read again at a reload")
     metrics_port: int | None = Field(
-        None, ge=1, le=65535, description="TCP port for /metrics alone, which then is not on the main one"
+        None, ge=1, le=65535, description="TCP port for /metrics; without it /metrics is on the main port"
     )
-    log_format: Literal["text", "json"] = Field("text", description="one line a request, as text or as JSON")
+    log_format: Literal["text", "json"] = Field("text", description="format of the log, one line for each request")
 
     @field_validator("devices", "api_keys", mode="before")
     @classmethod
@@ -109,21 +116,34 @@ class Settings(BaseSettings):
 
 
 def read_settings(arguments: list[str]) -> Settings:
-    """Settings from the command line, over the environment, over the defaults.
+    """The settings. The command line has precedence over the environment, and the environment over the defaults.
 
-    Raises ValueError with one line a fault that names the setting; exits for `--help` as argparse does.
+    Raises ValueError with one line for each fault, which names the setting. Exits for `--help` as argparse does.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
     if unknown:
         raise ValueError(f"unknown variable {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     try:
-        return CliApp.run(Settings, cli_args=[_kebab(argument) for argument in arguments])
+        source: CliSettingsSource[Any] = CliSettingsSource(Settings)
+        _write_plain_help(source.root_parser)
+        return CliApp.run(Settings, [_use_hyphens(argument) for argument in arguments], cli_settings_source=source)
     except ValidationError as error:
         faults = [fault for fault in error.errors() if fault["type"] != "default_factory_not_called"]
         raise ValueError("\n".join(map(_one_line, faults))) from error
     except SettingsError as error:
         raise ValueError(str(error)) from error
+
+
+def _write_plain_help(parser: argparse.ArgumentParser) -> None:
+    """Gives each flag a plain type and its real default, in place of Python's names for them."""
+    for name, field in Settings.model_fields.items():
+        action = next(action for action in parser._actions if action.dest == name)  # argparse has no public list
+        kinds = (field.annotation, *get_args(field.annotation))
+        metavar = next((metavar for kind, metavar in METAVARS.items() if kind in kinds), "TEXT")
+        action.metavar = "|".join(kinds[1:]) if get_origin(field.annotation) is Literal else metavar
+        default = DEFAULTS.get(name, "none" if field.default in (None, ()) else str(field.default))
+        action.help = f"{field.description} [{default}]"
 
 
 def _one_line(fault: ErrorDetails) -> str:
@@ -134,7 +154,7 @@ def _one_line(fault: ErrorDetails) -> str:
     return f"{name} is {fault['input']!r}: {message}" if name != "api_keys" else f"{name}: {message}"
 
 
-def _kebab(argument: str) -> str:
+def _use_hyphens(argument: str) -> str:
     """Takes --max_images for --max-images: both spellings are natural for a setting named max_images."""
     if not argument.startswith("--"):
         return argument

@@ -1,7 +1,7 @@
-"""What decoding large JPEGs at a fraction of their size costs in fidelity and saves in time.
+"""How much decoding large JPEGs at a fraction of their size changes the pixels, and how much time it saves.
 
-`python -m benchmarks.draft PHOTOS` enlarges each photo of a folder 2, 4 and 8 times, stores it as a
-JPEG as a camera would, and compares the network's pixels from a full and from a scaled decoding.
+`python -m benchmarks.draft PHOTOS` enlarges each photo of a folder 2, 4 and 8 times and stores it as a JPEG in a
+camera's quality. It compares the network's pixels from a full and from a scaled decoding.
 """
 
 import io
@@ -19,8 +19,8 @@ PREPROCESSING = Preprocessing(size=224, resize=256, mean=(0.5, 0.5, 0.5), std=(0
 QUALITY = 92
 
 
-def timed_pixels(data: bytes, *, full: bool) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]], float]:
-    """The pixels and the CPU seconds that they took; an image that is loaded already is not scaled."""
+def time_pixels(data: bytes, *, full: bool) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]], float]:
+    """The pixels and the CPU seconds that they took. An image that is already loaded is decoded in full."""
     started = time.process_time()
     with Image.open(io.BytesIO(data)) as image:
         if full:
@@ -42,8 +42,8 @@ def main() -> None:
             small.resize((small.width * scale, small.height * scale), Image.Resampling.LANCZOS).save(
                 camera, "JPEG", quality=QUALITY
             )
-            whole, whole_seconds = timed_pixels(camera.getvalue(), full=True)
-            scaled, scaled_seconds = timed_pixels(camera.getvalue(), full=False)
+            whole, whole_seconds = time_pixels(camera.getvalue(), full=True)
+            scaled, scaled_seconds = time_pixels(camera.getvalue(), full=False)
             difference = np.abs(whole - scaled)
             largest = max(largest, int(difference.max()))
             means.append(float(difference.mean()))

@@ -1,10 +1,10 @@
-"""What a device makes of a checkpoint: images a second by batch, the share of its peak, and how long a call takes.
+"""Speed of a checkpoint on a device: images a second by batch size, share of the device's peak, and latency of a call.
 
 `python -m benchmarks.gpu CHECKPOINT` takes a minute or two on a GPU; `--device cpu` runs the same code without one.
-It measures the service's own `Classifier.predict`, from uint8 pixels in the host's memory to logits there: stacking,
-both copies, normalising and waiting included. `kept` is its share of what the network does with pixels that are on the
-device already: the rest is what preparing the next batch meanwhile could win. The peak is that of dense bfloat16
-products, from a table or from `--peak`.
+It measures `Classifier.compute_logits` of the service, from uint8 pixels in the host's memory to logits there. That
+includes stacking, both copies, normalising and waiting. `kept` is its speed as a share of the network's own speed on
+pixels that are on the device already. The rest is the most that preparing the next batch meanwhile could win. The peak
+is that of dense bfloat16 products, from a table or from `--peak`.
 """
 
 import argparse
@@ -21,13 +21,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from app.serving.classifier import Classifier, load_classifier
-from benchmarks.lib.clocks import table
-from benchmarks.lib.rounds import machine
+from benchmarks.lib.report import describe_machine, format_table
 from models.checkpoint import read_checkpoint
 from models.networks.registry import Architecture, build_network
 
-# Dense TFLOPS in bfloat16 (T4: float16), by what torch.cuda.get_device_name has in it; the first that fits counts.
-# Variants of a card differ: `--peak` takes the figure of its data sheet.
+# Dense TFLOPS in bfloat16 (T4: float16), by a part of the name that torch.cuda.get_device_name gives. The first match
+# counts. Variants of a card differ; `--peak` takes the figure from its data sheet.
 PEAKS = {
     "B200": 2250,
     "H200": 989,
@@ -44,10 +43,10 @@ PEAKS = {
 }
 
 
-def flops_an_image(architecture: Architecture) -> int:
-    """Multiplications and additions of convolutions and linear layers, on one image, of the network as it was trained.
+def count_flops(architecture: Architecture) -> int:
+    """Floating-point operations on one image of the convolutions and linear layers of the network as it was trained.
 
-    Folding leaves out up to 0.8 % of them, those of the head `linear`.
+    Fusing the head `linear` saves up to 0.8 % of them.
     """
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         size = architecture.input_size
@@ -55,13 +54,13 @@ def flops_an_image(architecture: Architecture) -> int:
     return int(counter.get_total_flops())
 
 
-def peak_of(device: str) -> float | None:
+def find_peak(device: str) -> float | None:
     """TFLOPS, if the device is in the table."""
     return next((peak for name, peak in PEAKS.items() if name in device), None)
 
 
-def seconds_of(call: Callable[[], object], seconds: float) -> list[float]:
-    """Of each call, ascending, after three that are not counted; at least ten calls."""
+def time_calls(call: Callable[[], object], seconds: float) -> list[float]:
+    """Seconds of each call, ascending: at least ten calls, after three that are not counted."""
     for _ in range(3):
         call()
     taken: list[float] = []
@@ -73,16 +72,18 @@ def seconds_of(call: Callable[[], object], seconds: float) -> list[float]:
     return sorted(taken)
 
 
-def row(classifier: Classifier, pixels: Tensor, seconds: float, flops: int, peak: float | None) -> tuple[str, ...]:
+def measure_batch(
+    classifier: Classifier, pixels: Tensor, seconds: float, flops: int, peak: float | None
+) -> tuple[str, ...]:
     """One batch size's cells; `pixels` is (N, S, S, C) uint8 on the device."""
     batch = len(pixels)
-    taken = seconds_of(partial(classifier.run_golden_batch, batch), seconds)
-    alone = seconds_of(lambda: classifier.forward(pixels).cpu(), seconds / 2)
+    taken = time_calls(partial(classifier.run_golden_batch, batch), seconds)
+    alone = time_calls(lambda: classifier.forward(pixels).cpu(), seconds / 2)
     kept = f"{statistics.median(alone) / statistics.median(taken):.1%}"
     rate = batch / statistics.median(taken)
-    of_peak = f"{rate * flops / peak / 1e12:.1%}" if peak else "-"
+    peak_share = f"{rate * flops / peak / 1e12:.1%}" if peak else "-"
     p50, p99 = (f"{1000 * taken[int(share * (len(taken) - 1))]:.2f}" for share in (0.5, 0.99))
-    return str(batch), f"{rate:.1f}", kept, f"{rate * flops / 1e12:.2f}", of_peak, p50, p99, str(len(taken))
+    return str(batch), f"{rate:.1f}", kept, f"{rate * flops / 1e12:.2f}", peak_share, p50, p99, str(len(taken))
 
 
 def main() -> None:
@@ -104,17 +105,16 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     name = torch.cuda.get_device_name(arguments.device) if is_cuda else "CPU"
-    peak, flops = arguments.peak or peak_of(name), flops_an_image(checkpoint.description.architecture)
-    size, channels = checkpoint.description.preprocessing.size, checkpoint.description.preprocessing.channels
+    peak, flops = arguments.peak or find_peak(name), count_flops(checkpoint.metadata.architecture)
+    size, channels = checkpoint.metadata.preprocessing.size, checkpoint.metadata.preprocessing.channels
     rows: list[tuple[str, ...]] = [("batch", "images/s", "kept", "TFLOPS", "of the peak", "p50 ms", "p99 ms", "n")]
     with suppress(torch.OutOfMemoryError):  # the sizes before it are worth printing
         for batch in (2**power for power in range(arguments.largest.bit_length())):
             pixels = torch.zeros(batch, size, size, channels, dtype=torch.uint8, device=arguments.device)
-            rows.append(row(classifier, pixels, arguments.seconds, flops, peak))
+            rows.append(measure_batch(classifier, pixels, arguments.seconds, flops, peak))
     print(f"{name}, {classifier.dtype}, peak {peak or 'unknown'} TFLOPS, {flops / 1e9:.2f} GFLOP an image; ", end="")
-    print(
-        f"the service's maximum batch size here is {classifier.max_batch_size}\n\n{table(*rows)}\n\n{machine('torch')}"
-    )
+    print(f"the service's maximum batch size here is {classifier.max_batch_size}")
+    print(f"\n{format_table(*rows)}\n\n{describe_machine('torch')}")
 
 
 if __name__ == "__main__":

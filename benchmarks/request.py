@@ -1,14 +1,13 @@
-"""Where a request's CPU time goes, stage by stage, and how much of it lies outside the model.
+"""CPU time of each stage of a request, and the share that lies outside the model.
 
-`python -m benchmarks.request CHECKPOINT IMAGES` serves in this process, out of the box, while `benchmarks.load` asks
-from another one, and times each stage by its thread's CPU clock. A table's row has what a stage takes itself, without
-the stages inside it; what an event loop does between them is its own row.
+`python -m benchmarks.request CHECKPOINT IMAGES` runs a server with default settings in this process, and
+`benchmarks.load` as its client in another process. Each stage is timed by its thread's CPU clock. A row has the time of
+a stage without the stages inside it. The time of the event loop between the stages is a row of its own.
 """
 
 import argparse
 import asyncio
 import gc
-import importlib
 import os
 import subprocess
 import sys
@@ -17,11 +16,13 @@ from pathlib import Path
 
 import uvicorn
 
-from app.logs import configure
+from app.logs import configure_logging
 from app.runtime import limit_openmp_spinning
-from benchmarks.lib.stopwatch import Stopwatch, thread_seconds
+from benchmarks.lib.stage_timer import StageTimer, read_thread_seconds
 
 HTTP = "uvicorn.protocols.http.httptools_impl"
+# The dotted name of each measured function -> its stage. A function that was imported by name is measured where it is
+# used, so its name begins with the importing module.
 LOOP_STAGES = {
     f"{HTTP}.HttpToolsProtocol.data_received": "HTTP in: parsing",
     f"{HTTP}.RequestResponseCycle.send": "HTTP out: head, body, socket",
@@ -31,8 +32,8 @@ LOOP_STAGES = {
     "starlette.middleware.exceptions.ExceptionMiddleware.__call__": "framework and route: order of the steps",
     "app.http.routes.read_uploads": "body: reading, form, JSON",
     "app.serving.pipeline.Pipeline.classify": "queue, on the loop's side",
-    "app.http.routes.prediction": "answer: fields",
-    "app.http.routes.dump": "answer: JSON",
+    "app.http.routes.prediction_fields": "answer: fields",
+    "app.http.routes.to_json": "answer: JSON",
 }
 MODEL = "the model"
 WORKER_STAGES = {
@@ -42,47 +43,45 @@ WORKER_STAGES = {
 LOOP, DECODE, WORKER = "event loop between stages", "decoding threads", "the model's thread outside it"
 
 
-async def ask(url: str, images: Path, clients: int, form: int, seconds: float) -> None:
-    """A closed loop of clients in a process of its own."""
+async def run_load(url: str, images: Path, clients: int, form: int, seconds: float) -> None:
+    """Runs a closed loop of clients in another process."""
     options = ("--closed", str(clients), "--seconds", str(seconds), *(("--form", str(form)) if form > 1 else ()))
     command = (sys.executable, "-m", "benchmarks.load", url, str(images), *options)
     await (await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)).wait()
 
 
-async def measured(
-    server: uvicorn.Server, images: Path, clients: int, form: int, seconds: float, watch: Stopwatch
+async def measure_stages(
+    server: uvicorn.Server, images: Path, clients: int, form: int, seconds: float, timer: StageTimer
 ) -> tuple[dict[str, float], int]:
     """CPU milliseconds an image of every stage, and the number of images."""
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    await ask(url, images, clients, form, 0.5)
-    watch.seconds.clear()
-    before, requests = thread_seconds(), server.server_state.total_requests
-    await ask(url, images, clients, form, seconds)
-    asked = form * (server.server_state.total_requests - requests)
-    spent = {name: cpu - before.get(name, 0.0) for name, cpu in thread_seconds().items()}
+    await run_load(url, images, clients, form, 0.5)
+    timer.seconds.clear()
+    before, requests = read_thread_seconds(), server.server_state.total_requests
+    await run_load(url, images, clients, form, seconds)
+    images_answered = form * (server.server_state.total_requests - requests)
+    spent = {name: cpu - before.get(name, 0.0) for name, cpu in read_thread_seconds().items()}
     stages: dict[str, float] = {
-        stage: watch.seconds[stage] for stage in (*LOOP_STAGES.values(), *WORKER_STAGES.values())
+        stage: timer.seconds[stage] for stage in (*LOOP_STAGES.values(), *WORKER_STAGES.values())
     }
-    stages[LOOP] = spent["MainThread"] - sum(watch.seconds[stage] for stage in LOOP_STAGES.values())
+    stages[LOOP] = spent["MainThread"] - sum(timer.seconds[stage] for stage in LOOP_STAGES.values())
     stages[DECODE] = sum(cpu for name, cpu in spent.items() if name.startswith("decode"))
     stages[WORKER] = sum(cpu for name, cpu in spent.items() if name.startswith("model"))
-    stages[WORKER] -= sum(watch.seconds[stage] for stage in WORKER_STAGES.values())
-    return {stage: 1000 * cpu / asked for stage, cpu in stages.items()}, asked
+    stages[WORKER] -= sum(timer.seconds[stage] for stage in WORKER_STAGES.values())
+    return {stage: 1000 * cpu / images_answered for stage, cpu in stages.items()}, images_answered
 
 
-async def run(checkpoint: Path, images: Path, clients: list[int], form: int, seconds: float) -> None:
-    """Serves, asks, prints."""
-    for module in (HTTP, "app.serving.pipeline"):  # what is watched must have been imported
-        importlib.import_module(module)
+async def serve_and_measure(checkpoint: Path, images: Path, clients: list[int], form: int, seconds: float) -> None:
+    """Starts the server, measures it under each number of clients, and prints the table. Raises ValueError."""
+    # Imported here because `main` sets OpenMP's variables before torch is loaded.
     from app.main import create_app
     from app.server import Server
     from app.settings import Settings
-    from benchmarks.lib.clocks import table
-    from benchmarks.lib.rounds import machine
+    from benchmarks.lib.report import describe_machine, format_table
 
-    watch = Stopwatch()
+    timer = StageTimer()
     for path, stage in {**LOOP_STAGES, **WORKER_STAGES}.items():
-        watch.watch(path, stage)
+        timer.watch(path, stage)
     app = create_app(Settings.model_validate({"checkpoint": checkpoint}))
     server = Server(uvicorn.Config(app, port=0, log_config=None, access_log=False), app.state.service)
     serving = asyncio.create_task(server.serve())
@@ -90,21 +89,21 @@ async def run(checkpoint: Path, images: Path, clients: list[int], form: int, sec
         await asyncio.sleep(0.01)
     await app.state.starting
     await server.on_tick(1)
-    columns = [await measured(server, images, count, form, seconds, watch) for count in clients]
+    columns = [await measure_stages(server, images, count, form, seconds, timer) for count in clients]
     server.should_exit = True
     await serving
     outside = [sum(stages.values()) - stages[MODEL] for stages, _ in columns]
     head = ("CPU ms an image (share of all but the model)", *(f"{count} clients" for count in clients))
     rows = [
-        (stage, *(cell(stages, stage, total) for (stages, _), total in zip(columns, outside, strict=True)))
+        (stage, *(format_cell(stages, stage, total) for (stages, _), total in zip(columns, outside, strict=True)))
         for stage in sorted(columns[0][0], key=lambda stage: -columns[0][0][stage])
     ]
-    print(table(head, *rows, ("all but the model", *(f"{total:.3f}" for total in outside))))
+    print(format_table(head, *rows, ("all but the model", *(f"{total:.3f}" for total in outside))))
     images_asked = ", ".join(str(n) for _, n in columns)
-    print(f"\nn = {images_asked} images, {form} a request; {machine('torch', 'fastapi', 'uvicorn')}")
+    print(f"\nn = {images_asked} images, {form} a request; {describe_machine('torch', 'fastapi', 'uvicorn')}")
 
 
-def cell(stages: dict[str, float], stage: str, outside: float) -> str:
+def format_cell(stages: dict[str, float], stage: str, outside: float) -> str:
     share = "" if stage == MODEL else f" ({stages[stage] / outside:.0%})"
     return f"{stages[stage]:.3f}{share}"
 
@@ -115,17 +114,22 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("images", type=Path, help="folder of image files")
     parser.add_argument("--clients", default="1,8", help="at once, comma-separated (default: 1,8)")
-    parser.add_argument("--form", type=int, default=1, help="images of a request, as a form (default: 1, as the body)")
+    parser.add_argument("--form", type=int, default=1, help="images in a request, as a form (default: 1, as the body)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each (default: 8)")
     arguments = parser.parse_args()
     limit_openmp_spinning()
-    gc.disable()  # as the server's own process begins
-    with redirect_stderr(Path(os.devnull).open("w")):  # the log is written, so that it is timed, and not seen
-        configure("text")
+    gc.disable()  # as the server does while it starts
+    with redirect_stderr(Path(os.devnull).open("w")):  # log lines are formatted, so that they are timed, but not shown
+        configure_logging("text")
     clients = [int(count) for count in arguments.clients.split(",")]
     import uvloop
 
-    uvloop.run(run(arguments.checkpoint, arguments.images, clients, arguments.form, arguments.seconds))
+    try:
+        uvloop.run(
+            serve_and_measure(arguments.checkpoint, arguments.images, clients, arguments.form, arguments.seconds)
+        )
+    except ValueError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Builds the image where there is no Docker engine, and tries it. Needs root on Debian or Ubuntu, and
+# Builds and tests the image without a Docker engine. Needs root on Debian or Ubuntu, and
 #   apt-get install buildah debootstrap iproute2 procps
 #
-#   deploy/build-without-docker.sh [CHECKPOINT]     by default checkpoints/digits.safetensors
+#   deploy/build-without-docker.sh [CHECKPOINT]     default: checkpoints/digits.safetensors
 #
-# BASE          the base image; by default a small Debian made on the spot, for where no registry can be reached
-# SUITE         which Debian that is; by default bookworm
-# IMAGE         the name of what is built; by default localhost/vggserve
+# BASE          the base image; by default a small Debian that this script makes, which needs no registry
+# SUITE         the version of that Debian; default: bookworm
+# IMAGE         the name of the image to build; default: localhost/vggserve
 # BUILDAH_ARGS  more arguments for `buildah build`, as in '--volume /etc/pip.conf:/etc/pip.conf:ro'
 set -eu
 
@@ -35,13 +35,13 @@ if [ -z "${BASE:-}" ] && [ -z "$(buildah images --quiet --filter "reference=$bas
     trap - EXIT
 fi
 
-# HEALTHCHECK is part of Docker's image format alone. BUILDAH_ARGS is split into words on purpose.
+# Only Docker's image format has HEALTHCHECK. BUILDAH_ARGS is split into words on purpose.
 build() {
     # shellcheck disable=SC2086
     buildah build --isolation chroot --format docker --layers --build-arg "BASE=$base" \
         --build-arg "REVISION=$(git rev-parse HEAD 2> /dev/null || echo unknown)" ${BUILDAH_ARGS:-} "$@" .
 }
-# buildah 1.28 cannot mount from a stage that it takes whole from its cache, but can from an image.
+# buildah 1.28 cannot mount from a stage that is completely cached. It can mount from an image.
 build --target pip --tag "$image-pip"
 build --build-context "pip=container-image://$image-pip" --tag "$image"
 

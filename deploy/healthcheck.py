@@ -1,17 +1,17 @@
-"""Exits 0 when the server in this container is ready, else 1 with the reason as one line.
+"""Health check of the image: exits with 0 if the server in this container is ready, else with 1 and the reason.
 
-The image's HEALTHCHECK. Knows the port from VGG_PORT and nothing else of the server.
+The port is VGG_PORT.
 """
 
 import http.client
 import os
 import sys
 
-TIMEOUT_S = 4.0  # under the five seconds after which the container engine gives up
+TIMEOUT_S = 4.0  # less than the timeout of 5 s in the Dockerfile's HEALTHCHECK
 
 
 def main() -> str | None:
-    """None when the server says that it is ready; else what it says, or why it cannot be asked."""
+    """Returns None if the server is ready, else its answer or the error of the request."""
     connection = http.client.HTTPConnection("127.0.0.1", int(os.environ["VGG_PORT"]), timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/health/ready")

@@ -1,8 +1,8 @@
-"""Asks the server in this container for its checkpoint's golden sample, and compares with what is recorded there.
+"""Sends the checkpoint's golden sample to the server in this container, and compares the answer with the stored logits.
 
-Runs inside the image, with the server's own variables: `docker exec -i NAME python - < deploy/smoke.py`. Asks
-once with the raw image, and once with it behind an image of several megabytes in a multipart body, which a server that
-may write nowhere has to keep in memory.
+Runs inside the image, with the server's own variables: `docker exec -i NAME python - < deploy/smoke.py`. The first
+request has the image as its body. The second is a multipart body with an image of several megabytes before it. A server
+with a read-only file system must keep that body in memory.
 """
 
 import http.client
@@ -20,16 +20,16 @@ from models.checkpoint import read_checkpoint
 from models.probabilities import softmax
 
 TIMEOUT_S = 60.0
-TOLERANCE = 0.02  # a probability may move this far in half precision
+TOLERANCE = 0.02  # the largest difference of a probability in half precision
 LARGE_SIDE = 1200  # pixels; as noise in a BMP, 4.3 MB
 BOUNDARY = "image-boundary"
 
 
 def main() -> str | None:
-    """None when both answers are right; else what is wrong with one of them."""
-    description = read_checkpoint(Path(os.environ["VGG_CHECKPOINT"])).description
-    golden = description.golden
-    probabilities = softmax(torch.tensor([golden.logits]), description.temperature)[0].tolist()
+    """Returns None if both answers are right, else the fault of one of them."""
+    metadata = read_checkpoint(Path(os.environ["VGG_CHECKPOINT"])).metadata
+    golden = metadata.golden
+    probabilities = softmax(torch.tensor([golden.logits]), metadata.temperature)[0].tolist()
     for body, content_type in ((golden.image, "image/png"), _multipart(_noise(), golden.image)):
         status, answer = _post(body, content_type)
         if status != http.client.OK:

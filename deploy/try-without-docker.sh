@@ -1,11 +1,11 @@
 #!/bin/sh
-# Runs an image that buildah holds as a strict orchestrator would, asks it, and stops it: the image's own user, variables
-# and command; python as process 1; no network but the loopback; not one place that can be written to, /tmp and
-# /dev/shm included. Needs root, util-linux, iproute2 and procps.
+# Runs an image of buildah under strict conditions, sends requests to it, and stops it. It has the image's own user,
+# variables and command, python as process 1, no network but the loopback, and a read-only file system, /tmp and /dev/shm
+# included. Needs root, util-linux, iproute2 and procps.
 #
 #   deploy/try-without-docker.sh IMAGE CHECKPOINT
 # shellcheck disable=SC2016,SC2046,SC2086
-set -euf # -f: variables and arguments below are lists, split into lines and nothing more
+set -euf # -f: the variables and arguments below are lists; they are split into lines, without globbing
 READY_WITHIN_S=300
 
 fail() { echo "$0: $1" >&2; exit 1; }
@@ -17,7 +17,7 @@ inside() {
         env --ignore-environment $environment "$@"
 }
 clean_up() {
-    [ -z "$runner" ] || kill -KILL "$runner" 2> /dev/null || true # and the server with it
+    [ -z "$runner" ] || kill -KILL "$runner" 2> /dev/null || true # this kills the server too
     buildah rm "$container" > /dev/null
 }
 
@@ -69,7 +69,7 @@ until [ -n "$server" ] && reason=$(inside $(list Healthcheck.Test | tail -n +2) 
 done
 echo "ready after $waited_s s; process 1 is: $(inside sh -c 'tr "\\0" " " < /proc/1/cmdline')as $(inside sh -c 'grep Uid: /proc/1/status')"
 
-! inside touch /tmp/probe 2> /dev/null || fail "/tmp can be written to, so nothing is shown about a read-only file system"
+! inside touch /tmp/probe 2> /dev/null || fail "/tmp is writable, but the file system must be read-only"
 for tool in pip cc gcc; do
     ! inside sh -c "command -v $tool" || fail "$tool is in the image"
 done
@@ -79,5 +79,5 @@ kill -TERM "$server"
 status=0
 wait "$runner" || status=$?
 runner=
-[ "$status" = 0 ] || fail "after SIGTERM the server ended with $status, but must end with 0"
+[ "$status" = 0 ] || fail "after SIGTERM the server ended with status $status, but must end with 0"
 echo "ended with 0 after SIGTERM"

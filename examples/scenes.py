@@ -1,7 +1,4 @@
-"""Pictures of shapes on textured backgrounds, with the class of every pixel.
-
-Owns drawing them: numpy and Pillow alone, no download. Knows nothing of networks.
-"""
+"""Pictures of shapes on textured backgrounds, with the class of every pixel, drawn by numpy and Pillow."""
 
 from dataclasses import dataclass
 

@@ -1,8 +1,7 @@
 """The only reader and writer of checkpoints: one .safetensors file that describes itself.
 
 Owns the file format: the weights, one JSON document under the metadata key `classifier`, and under
-`sha256` a hash over that document and every tensor, so that a single flipped bit is refused. Knows
-nothing of training or serving, and never unpickles.
+`sha256` a hash over that document and every tensor, so that a single flipped bit is refused.
 """
 
 import base64
@@ -11,16 +10,18 @@ import hashlib
 import json
 import math
 import platform
+import reprlib
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from models.files import FileContents, read_file, replace_atomically
@@ -32,6 +33,8 @@ from models.probabilities import Calibration
 FORMAT = 1
 DOCUMENT_KEY, HASH_KEY = "classifier", "sha256"
 VERSION_DIGITS = 12
+# Counts stay integers. Those beyond 2^53, which not every reader of JSON keeps exact, are read as floats.
+Number = Annotated[int, Field(ge=-(2**53), le=2**53)] | float
 PICKLES = (b"PK\x03\x04", b"\x80")  # how files of torch.save start: a zip of a pickle, or a bare one
 
 
@@ -51,6 +54,15 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **libraries}
 
 
+def is_unicode_text(label: str) -> bool:
+    """Whether UTF-8 can encode the label. A folder's name that is not UTF-8 has lone surrogates, which it cannot."""
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointMetadata:
     """All that a checkpoint says beside its weights.
@@ -67,8 +79,8 @@ class CheckpointMetadata:
     golden: GoldenSample
     temperature: float = 1.0
     calibration: Calibration | None = None
-    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
-    history: tuple[dict[str, float], ...] = ()
+    metrics: dict[str, dict[str, Number]] = field(default_factory=dict)
+    history: tuple[dict[str, Number], ...] = ()
     dataset: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
@@ -83,6 +95,8 @@ class CheckpointMetadata:
             raise ValueError(
                 f"labels has {bad[0]!r} {self.labels.count(bad[0])} times, but must be unique and not empty"
             )
+        if bad := [label for label in self.labels if not is_unicode_text(label)]:
+            raise ValueError(f"labels has {bad[0]!r}, but must be Unicode text")
         if (p.size, p.channels) != (a.input_size, a.in_channels):
             raise ValueError(
                 f"preprocessing gives {p.size} pixels and {p.channels} channels, "
@@ -92,6 +106,10 @@ class CheckpointMetadata:
             raise ValueError(f"golden has {len(self.golden.logits)} logits, but there are {a.num_classes} classes")
         if not all(map(math.isfinite, self.golden.logits)):
             raise ValueError(f"golden has the logits {self.golden.logits}, but must have finite ones")
+        try:
+            datetime.fromisoformat(self.created_at)
+        except ValueError as error:
+            raise ValueError(f"created_at is {self.created_at!r}, but must be an ISO 8601 date and time") from error
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature is {self.temperature}, but must be positive and finite")
 
@@ -101,18 +119,18 @@ class Checkpoint:
     """`state` maps tensor names to float32 weights; `version` is the file's own short hash."""
 
     path: Path
-    description: CheckpointMetadata
+    metadata: CheckpointMetadata
     state: dict[str, Tensor]
     version: str
 
 
-def write_checkpoint(path: Path, description: CheckpointMetadata, model: nn.Module) -> str:
-    """Writes `model`'s weights and `description`, all or nothing, and returns the version.
+def write_checkpoint(path: Path, metadata: CheckpointMetadata, model: nn.Module) -> str:
+    """Writes `model`'s weights and `metadata`, all or nothing, and returns the version.
 
     The file appears under its name only when it is complete and on the disk. Raises OSError.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    document = _to_json(description)
+    document = _to_json(metadata)
     data = safetensors.torch.save(state, {DOCUMENT_KEY: document, HASH_KEY: _hash(document, state)})
     with replace_atomically(path) as file:
         file.write(data)
@@ -120,16 +138,16 @@ def write_checkpoint(path: Path, description: CheckpointMetadata, model: nn.Modu
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads and checks a checkpoint. Raises CheckpointError for a file that cannot be read or is damaged."""
+    """Reads and checks a checkpoint. Raises CheckpointError if it cannot be read or is not sound."""
     try:
-        contents = read_file(path)
+        contents = read_file(path)  # read once: the bytes that are hashed are the bytes that are loaded
     except OSError as error:
         raise CheckpointError(path, (error.strerror or str(error)).lower()) from error
     return parse_checkpoint(path, contents)
 
 
 def parse_checkpoint(path: Path, contents: FileContents) -> Checkpoint:
-    """Checks the contents of the checkpoint's file. Raises CheckpointError, which names `path`."""
+    """Checks `contents`, which were read from `path`. Raises CheckpointError if they are not a sound checkpoint."""
     data = contents.data
     try:
         state = safetensors.torch.load(data)
@@ -147,10 +165,10 @@ def parse_checkpoint(path: Path, contents: FileContents) -> Checkpoint:
     if _hash(document, state) != expected:
         raise CheckpointError(path, "is damaged: its contents do not match the hash that it carries")
     try:
-        description = _from_json(document)
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(path, f"has a description that cannot be used: {error}") from error
-    return Checkpoint(path, description, state, contents.sha256[:VERSION_DIGITS])
+        metadata = _from_json(document)
+    except ValueError as error:
+        raise CheckpointError(path, f"has metadata that cannot be used: {error}") from error
+    return Checkpoint(path, metadata, state, contents.sha256[:VERSION_DIGITS])
 
 
 def restore_model(checkpoint: Checkpoint) -> nn.Module:
@@ -160,7 +178,7 @@ def restore_model(checkpoint: Checkpoint) -> nn.Module:
     """
     try:
         with torch.device("meta"):  # no memory is touched or initialised for weights that are replaced
-            model = build_network(checkpoint.description.architecture)
+            model = build_network(checkpoint.metadata.architecture)
     except ValueError as error:
         raise CheckpointError(checkpoint.path, f"has an architecture that cannot be built: {error}") from error
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -184,32 +202,32 @@ def _hash(document: str, state: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _to_json(description: CheckpointMetadata) -> str:
-    document = {"format": FORMAT, **dataclasses.asdict(description)}
-    document["golden"]["image"] = base64.b64encode(description.golden.image).decode()
+def _to_json(metadata: CheckpointMetadata) -> str:
+    document = {"format": FORMAT, **dataclasses.asdict(metadata)}
+    document["golden"]["image"] = base64.b64encode(metadata.golden.image).decode()
     return json.dumps(document)
 
 
 def _from_json(text: str) -> CheckpointMetadata:
-    document = json.loads(text)
-    if (found := document.pop("format")) != FORMAT:
+    try:
+        document = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its JSON is nested too deeply") from error
+    found = document.pop("format", None) if isinstance(document, dict) else None
+    if found != FORMAT:
         raise ValueError(f"format is {found}, but this version reads format {FORMAT}")
-    golden = document.pop("golden")
-    preprocessing = document.pop("preprocessing")
-    return CheckpointMetadata(
-        architecture=Architecture(**document.pop("architecture")),
-        labels=tuple(document.pop("labels")),
-        preprocessing=Preprocessing(
-            **{**preprocessing, "mean": tuple(preprocessing["mean"]), "std": tuple(preprocessing["std"])}
-        ),
-        golden=GoldenSample(base64.b64decode(golden["image"]), tuple(golden["logits"])),
-        calibration=_calibration(document.pop("calibration")),
-        history=tuple(document.pop("history")),
-        **document,
-    )
+    # Parsed again from JSON: there, pydantic's strict mode takes a list for a tuple, and refuses lone surrogates.
+    try:
+        return TypeAdapter(CheckpointMetadata).validate_json(json.dumps(document), strict=True, extra="forbid")
+    except ValidationError as error:
+        raise ValueError(_describe_fault(error)) from error
 
 
-def _calibration(fields: dict[str, Any] | None) -> Calibration | None:
-    if fields is None:
-        return None
-    return Calibration(**{**fields, "scores": tuple(fields["scores"]), "energies": tuple(fields["energies"])})
+def _describe_fault(error: ValidationError) -> str:
+    """The first fault in one line: the field, its value (shortened) and what it must be."""
+    first = error.errors(include_url=False)[0]
+    field_name = ".".join(map(str, first["loc"]))
+    if first["type"] == "value_error":  # raised by a dataclass here, which names field, value and range itself
+        return f"{field_name}: {first['ctx']['error']}" if field_name else str(first["ctx"]["error"])
+    value = "" if first["type"] in ("missing", "json_invalid") else f" is {reprlib.repr(first['input'])}:"
+    return f"{field_name or 'JSON'}{value} {first['msg']}"

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Converts as the arguments say; 0, or 1 with one line on stderr."""
     args = _parser().parse_args(argv)
     try:
-        summary = convert_to(args) if args.to else convert(args)
+        summary = export(args) if args.to else import_weights(args)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def convert_to(args: argparse.Namespace) -> str:
+def export(args: argparse.Namespace) -> str:
     """Exports the checkpoint; a line that says what was written and how far it differs from ours.
 
     Raises OSError or ValueError, naming what is wrong or missing.
@@ -51,7 +51,7 @@ def convert_to(args: argparse.Namespace) -> str:
     return export_checkpoint(args.source, args.to, args.out)
 
 
-def convert(args: argparse.Namespace) -> str:
+def import_weights(args: argparse.Namespace) -> str:
     """Reads, converts and writes; a line that says what was written.
 
     Raises OSError or ValueError, naming what is wrong or missing.
@@ -81,14 +81,14 @@ def convert(args: argparse.Namespace) -> str:
         channels=architecture.in_channels,
         interpolation=interpolation or "bilinear",
     )
-    description = CheckpointMetadata(
+    metadata = CheckpointMetadata(
         architecture=architecture,
         labels=labels,
         preprocessing=preprocessing,
         golden=record_golden_sample(model, preprocessing, synthetic_image(preprocessing.size)),
         recipe={"converted_from": args.source.name},
     )
-    a, version = architecture, checkpoint.write_checkpoint(args.out, description, model)
+    a, version = architecture, checkpoint.write_checkpoint(args.out, metadata, model)
     return (
         f"wrote {args.out}: version {version}, {a.name} (head {a.head}), "
         f"{a.num_classes} classes, {a.in_channels} x {a.input_size} x {a.input_size} pixels"

@@ -1,7 +1,4 @@
-"""Which device, and what it computes fast in.
-
-Owns names of devices and the question of precision; knows nothing of networks. Training and serving ask it alike.
-"""
+"""Which device to use, and whether it is fast in bfloat16. Training and serving use the same functions."""
 
 import torch
 

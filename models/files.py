@@ -1,6 +1,6 @@
-"""Files that are there whole or not at all, and are read once.
+"""Reading a file once, and replacing a file atomically.
 
-Knows nothing of what is in them. Loads no torch: a file can be read while that is imported.
+Loads no torch, so that a file can be read while torch is imported.
 """
 
 import hashlib

@@ -1,14 +1,16 @@
-"""The golden sample: one image and the logits that the trained network gave for it.
+"""The golden sample: one image, and the logits that the trained network gave for it.
 
-Owns making and comparing it. A server asks its own copy of the network, in its own precision on its
-own device, for the same image before it calls itself ready. Knows nothing of files.
+Owns making the sample and comparing with it. Before a server is ready, it compares its own logits for the image, on its
+device and in its precision, with those of the sample.
 """
 
 import io
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from PIL import Image
+from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from models.preprocess import Pixels, Preprocessing, normalise, preprocess
@@ -19,6 +21,7 @@ from models.probabilities import softmax
 class GoldenSample:
     """`image` is a PNG file's bytes, `logits` the K float32 logits for it."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(val_json_bytes="base64")  # as checkpoints store it
     image: bytes
     logits: tuple[float, ...]
 

@@ -1,8 +1,7 @@
-"""The one way from an image to a network's input, stored in the checkpoint and used by both sides.
+"""Preprocessing: from an opened `PIL.Image.Image` to the network's input.
 
-Owns colour conversion, resizing, cropping and normalisation. Knows nothing of files, bytes or HTTP:
-it starts from an opened `PIL.Image.Image`. Training and serving call the same functions, so the
-network is asked what it was taught.
+Owns colour conversion, resizing, cropping and normalisation. The checkpoint stores the settings. Training and serving
+call the same functions, so both see the same pixels.
 """
 
 from dataclasses import dataclass
@@ -86,8 +85,8 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     to an aspect ratio of MAX_ASPECT_RATIO and for anything but JPEGs of several times the size. Raises
     what Pillow raises where the image's data are broken: OSError, SyntaxError or ValueError.
     """
-    square = _crop(_scaled(image, preprocessing.resize, preprocessing), preprocessing.size)
-    return _array(square, preprocessing)
+    square = _crop(_decode_resized(image, preprocessing.resize, preprocessing), preprocessing.size)
+    return _to_array(square, preprocessing)
 
 
 def resize_whole(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> Pixels:
@@ -95,7 +94,7 @@ def resize_whole(image: Image.Image, shorter: int, preprocessing: Preprocessing)
 
     For networks that take images of any size. Cuts, decodes and raises as `pixels` does.
     """
-    return _array(_scaled(image, shorter, preprocessing), preprocessing)
+    return _to_array(_decode_resized(image, shorter, preprocessing), preprocessing)
 
 
 def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -109,33 +108,33 @@ def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
     return (batch / 255).sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
-def _scaled(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> Image.Image:
+def _decode_resized(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> Image.Image:
     image.draft(image.mode, (DRAFT_FACTOR * shorter, DRAFT_FACTOR * shorter))
-    flat = _flat(_cut_middle(_upright(image)), MODES[preprocessing.channels])
+    flat = _flatten_alpha(_cut_middle(_apply_orientation(image)), MODES[preprocessing.channels])
     return _resize(flat, shorter, preprocessing.interpolation)
 
 
-def _array(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+def _to_array(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     channels = preprocessing.channels
-    return np.asarray(_in_mode(image, MODES[channels])).reshape(image.height, image.width, channels)
+    return np.asarray(_to_mode(image, MODES[channels])).reshape(image.height, image.width, channels)
 
 
-def _flat(image: Image.Image, mode: str) -> Image.Image:
+def _flatten_alpha(image: Image.Image, mode: str) -> Image.Image:
     """Opaque, 8 bits a channel, in `mode` or in grey, which is resized as such: alpha is put on white."""
     if image.mode.startswith("I") or image.mode == "F":
-        return _eight_bit(image)
+        return _to_eight_bit(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image if image.mode == "L" else _in_mode(image, mode)
+    return image if image.mode == "L" else _to_mode(image, mode)
 
 
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     """Pillow's `convert` would copy an image that is in the mode already."""
     return image if image.mode == mode else image.convert(mode)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _apply_orientation(image: Image.Image) -> Image.Image:
     """Turned as EXIF says; a sound picture with broken EXIF is left as it is stored.
 
     Pillow's own `exif_transpose` also writes the other tags anew and fails on odd ones, which are not needed.
@@ -148,7 +147,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _to_eight_bit(image: Image.Image) -> Image.Image:
     """Deep grayscale as 8 bits: integers from 16 bits, floats from [0, 1] (or [0, 255] if any exceeds 1).
 
     Pillow's own conversion clips at 255 instead of scaling, which turns most such images white.

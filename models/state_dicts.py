@@ -1,7 +1,6 @@
-"""State dicts from elsewhere: of torchvision's VGG and AlexNet, and of the tutorial's VGGNet.
+"""State dicts of other projects: torchvision's VGG and AlexNet, and a tutorial's VGGNet.
 
-Owns telling them apart and moving their tensors into our modules. Never unpickles objects. Knows
-nothing of labels, preprocessing or checkpoints, which a state dict does not hold.
+Owns recognising them and moving their tensors into our modules. Objects are never unpickled.
 """
 
 import math
@@ -48,7 +47,7 @@ def _convert(
 ) -> tuple[Architecture, nn.Module]:
     tutorial = any(name.startswith("conv1.") for name in layers)
     if tutorial:
-        layers = _one_copy(layers)
+        layers = _drop_copies(layers)
     found = _recognise(layers, tutorial, input_size)
     for field, given, read in (
         ("architecture", architecture, found.name),
@@ -59,11 +58,11 @@ def _convert(
             raise ValueError(f"{field} is given as {given}, but the weights are for {read}")
     with torch.device("meta"):  # no memory is touched or initialised for weights that are replaced
         model = build_network(found)
-    places = _places_by_order(model, layers) if tutorial else _places_by_name(model, layers)
+    places = _match_by_order(model, layers) if tutorial else _match_by_name(model, layers)
     if isinstance(model, VGG) and not tutorial:
-        _fold_pool(layers["classifier.0"], found.input_size // STRIDE)
+        _fuse_pool(layers["classifier.0"], found.input_size // STRIDE)
     for name, module in places.items():
-        _fill(module, name, layers[name], found.name)
+        _load_layer(module, name, layers[name], found.name)
     return found, model.eval()
 
 
@@ -102,7 +101,7 @@ def _layers(loaded: Any) -> Layers:
     return layers
 
 
-def _one_copy(layers: Layers) -> Layers:
+def _drop_copies(layers: Layers) -> Layers:
     """The tutorial's class registers each block twice, as convN and in `features`: the layers without the latter."""
     blocks = {name: tensors for name, tensors in layers.items() if re.match(r"conv\d+\.", name)}
     copies = {name: tensors for name, tensors in layers.items() if name.startswith("features.")}
@@ -114,11 +113,11 @@ def _one_copy(layers: Layers) -> Layers:
     return {name: tensors for name, tensors in layers.items() if name not in copies}
 
 
-def _of_kind(layers: Layers, kind: type[nn.Module]) -> list[str]:
-    return [name for name, tensors in layers.items() if _kind(name, tensors) is kind]
+def _select_layers(layers: Layers, kind: type[nn.Module]) -> list[str]:
+    return [name for name, tensors in layers.items() if _layer_type(name, tensors) is kind]
 
 
-def _kind(name: str, tensors: dict[str, Tensor]) -> type[nn.Module]:
+def _layer_type(name: str, tensors: dict[str, Tensor]) -> type[nn.Module]:
     dimensions = tensors["weight"].dim() if "weight" in tensors else 0
     if dimensions == 1 and "running_mean" in tensors:
         return nn.BatchNorm2d
@@ -128,8 +127,8 @@ def _kind(name: str, tensors: dict[str, Tensor]) -> type[nn.Module]:
 
 
 def _recognise(layers: Layers, tutorial: bool, input_size: int | None) -> Architecture:
-    convolutions = [layers[name]["weight"] for name in _of_kind(layers, nn.Conv2d)]
-    linears = [layers[name]["weight"] for name in _of_kind(layers, nn.Linear)]
+    convolutions = [layers[name]["weight"] for name in _select_layers(layers, nn.Conv2d)]
+    linears = [layers[name]["weight"] for name in _select_layers(layers, nn.Linear)]
     name = NAME_BY_CONVOLUTIONS.get(len(convolutions))
     if name is None:
         known = ", ".join(f"{count} ({name})" for count, name in NAME_BY_CONVOLUTIONS.items())
@@ -141,7 +140,7 @@ def _recognise(layers: Layers, tutorial: bool, input_size: int | None) -> Archit
     if input_size is None:
         raise ValueError("does not tell its input size, as torchvision's networks take any; give it (--input-size)")
     return Architecture(
-        name=name + (BATCH_NORM_SUFFIX if _of_kind(layers, nn.BatchNorm2d) else ""),
+        name=name + (BATCH_NORM_SUFFIX if _select_layers(layers, nn.BatchNorm2d) else ""),
         num_classes=len(linears[-1]),
         in_channels=convolutions[0].shape[1],
         input_size=input_size,
@@ -150,15 +149,20 @@ def _recognise(layers: Layers, tutorial: bool, input_size: int | None) -> Archit
     )
 
 
-def _places_by_order(model: nn.Module, layers: Layers) -> dict[str, nn.Module]:
+def _match_by_order(model: nn.Module, layers: Layers) -> dict[str, nn.Module]:
     """For the tutorial's class: its state dict has the layers of each kind in the order of the computation."""
     places: dict[str, nn.Module] = {}
     for kind in (nn.Conv2d, nn.BatchNorm2d, nn.Linear):
-        names, modules = _of_kind(layers, kind), [module for module in model.modules() if isinstance(module, kind)]
+        names, modules = (
+            _select_layers(layers, kind),
+            [module for module in model.modules() if isinstance(module, kind)],
+        )
         if len(names) != len(modules):
             raise ValueError(f"has {len(names)} {kind.__name__} ({', '.join(names)}), but must have {len(modules)}")
         places.update(zip(names, modules, strict=True))
-    numbers = [int(number) for name in _of_kind(layers, nn.Linear) if (number := name.rpartition(".")[2]).isdecimal()]
+    numbers = [
+        int(number) for name in _select_layers(layers, nn.Linear) if (number := name.rpartition(".")[2]).isdecimal()
+    ]
     if any(after - before > 1 for before, after in pairwise(numbers)):
         raise ValueError(
             f"has linear layers {numbers}, so that something stands between; the tutorial's class has nothing"
@@ -166,7 +170,7 @@ def _places_by_order(model: nn.Module, layers: Layers) -> dict[str, nn.Module]:
     return places
 
 
-def _places_by_name(model: nn.Module, layers: Layers) -> dict[str, nn.Module]:
+def _match_by_name(model: nn.Module, layers: Layers) -> dict[str, nn.Module]:
     """For torchvision: it counts the layers without weights too, so that a number is a place in the network."""
     body, head = model.children()
     if isinstance(model, VGG):
@@ -184,7 +188,7 @@ def _places_by_name(model: nn.Module, layers: Layers) -> dict[str, nn.Module]:
     return places
 
 
-def _fold_pool(linear: dict[str, Tensor], grid: int) -> None:
+def _fuse_pool(linear: dict[str, Tensor], grid: int) -> None:
     """Makes a layer for the 7 x 7 pooled map one for the `grid` x `grid` map itself.
 
     The pool is linear, so this is exact; at 224 pixels it does nothing.
@@ -195,7 +199,7 @@ def _fold_pool(linear: dict[str, Tensor], grid: int) -> None:
         linear["weight"] = torch.einsum("ocpq,ip,jq->ocij", cells, pool, pool).flatten(1)
 
 
-def _fill(module: nn.Module, layer: str, tensors: dict[str, Tensor], architecture: str) -> None:
+def _load_layer(module: nn.Module, layer: str, tensors: dict[str, Tensor], architecture: str) -> None:
     if isinstance(module, nn.BatchNorm2d):
         tensors["num_batches_tracked"] = torch.tensor(0)
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}

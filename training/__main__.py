@@ -1,7 +1,6 @@
 """`python -m training`: from a data set to a checkpoint that can be served.
 
-Owns the command line, and what is written where. Loads torch only when there is work to do, so that `--help`
-is immediate.
+Owns the command line and where results are written.
 """
 
 import argparse
@@ -11,83 +10,82 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.flags import Parser, UsageError, add_recipe_flags, given_settings, make_parser, run_command
-from training.recipe import one_line_message
+from training.errors import one_line_message
+from training.flags import Parser, UsageError, add_recipe_flags, make_parser, run_command
 
-# What concerns the run alone and not its result.
+# Flags that do not change the trained weights.
 RUN_FLAGS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("--out", "the checkpoint to write, NAME.safetensors", {"required": True, "type": Path, "metavar": "FILE"}),
-    ("--resume", "go on with the run that was cut off, if there is one", {"action": "store_true"}),
+    ("--resume", "continue the unfinished run, if there is one", {"action": "store_true"}),
     (
         "--save-every",
-        "minutes between two saved states; each epoch's end is saved too [%(default)s]",
+        "minutes between two saved states; the end of each epoch is saved too [%(default)s]",
         {"type": float, "default": 5.0, "metavar": "MINUTES"},
     ),
-    ("--save-held-out", "write the held-out images too, as DIR/LABEL/NUMBER.png", {"type": Path, "metavar": "DIR"}),
-    ("--tensorboard", "write each epoch's figures for TensorBoard too", {"type": Path, "metavar": "DIR"}),
+    ("--save-held-out", "also write the held-out images, as DIR/LABEL/NUMBER.png", {"type": Path, "metavar": "DIR"}),
+    ("--tensorboard", "also write each epoch's metrics for TensorBoard", {"type": Path, "metavar": "DIR"}),
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains as the arguments say. 0, or with one line on stderr what `training.flags.ended` says."""
-    return run_command(lambda: run(_parser().parse_args(argv)))
+    """Trains as the arguments say; returns the exit status that `run_command` describes."""
+    return run_command(lambda: train_checkpoint(_parser().parse_args(argv)))
 
 
-def run(arguments: argparse.Namespace) -> str:
-    """Loads, trains and writes; a line that says what came of it. Raises UsageError, TrainingError, OSError."""
+def train_checkpoint(arguments: argparse.Namespace) -> str:
+    """Loads the data, trains and writes the results; returns a line about them.
+
+    Raises UsageError, TrainingError and OSError.
+    """
+    # Imported here because they load torch, and --help must be immediate.
     from rich.console import Console
 
-    from models import checkpoint
-    from models.device import find_device
-    from training.data.dataset import load_dataset, write_images
-    from training.device import configure_torch, resolve_precision
+    from models.checkpoint import write_checkpoint
+    from training.data.dataset import write_images
     from training.distributed import join_processes
-    from training.finetune import read_recipe_and_start
     from training.loop import train
     from training.progress import display
-    from training.report import report
+    from training.report.report import write_report
     from training.results import build_metadata, check_calibration
     from training.run_state import SUFFIX, StateFile, stop_on_signals
+    from training.setup import prepare_run
     from training.tensorboard import record_to_tensorboard
 
     out = arguments.out
-    try:
-        device = find_device(arguments.device)
-        recipe, start = read_recipe_and_start(arguments.data, given_settings(arguments), arguments.recipe)
-    except ValueError as error:
-        raise UsageError(error) from error
-    recipe = resolve_precision(recipe, device)
-    configure_torch(recipe)
+    prepared = prepare_run(arguments)
     _check_out(out)
     _check_held_out(arguments.save_held_out)
-    kept = StateFile(out.with_suffix(SUFFIX), 60 * arguments.save_every)
-    if kept.path.exists() and not arguments.resume:
-        raise UsageError(f"{kept.path} is of an unfinished run: --resume goes on with it, or delete it")
-    with join_processes(device) as members, display(Console(stderr=True, quiet=not members.leads)) as shown:
-        with members.in_turn():
-            dataset = load_dataset(
-                recipe, arguments.data_root, shown.track, start.description.preprocessing if start else None
-            )
+    state_file = StateFile(out.with_suffix(SUFFIX), 60 * arguments.save_every)
+    if state_file.path.exists() and not arguments.resume:
+        raise UsageError(f"{state_file.path} is the state of an unfinished run: add --resume, or delete it")
+    with (
+        join_processes(prepared.device) as processes,
+        display(Console(stderr=True, quiet=not processes.is_main_process)) as shown,
+    ):
+        with processes.main_process_first():
+            dataset = prepared.load_dataset(arguments.data_root, shown.track)
         shown.dataset(dataset)
         check_calibration(dataset)
-        board = arguments.tensorboard if members.leads else None
-        with stop_on_signals() as stop, record_to_tensorboard(shown, board) as watch:
-            trained = train(dataset, recipe, members, watch, start=start, kept=kept, stop=stop)
-    if not members.leads:
+        events = arguments.tensorboard if processes.is_main_process else None
+        with stop_on_signals() as stop, record_to_tensorboard(shown, events) as callback:
+            trained = train(
+                dataset, prepared.recipe, processes, callback, start=prepared.start, state_file=state_file, stop=stop
+            )
+    if not processes.is_main_process:
         return ""
-    description, evaluation = build_metadata(trained, dataset, recipe, start)
-    version = checkpoint.write_checkpoint(out, description, trained.model)
-    report.write_report(out.with_suffix(""), description, version, evaluation)
+    metadata, evaluation = build_metadata(trained, dataset, prepared.recipe, prepared.start)
+    version = write_checkpoint(out, metadata, trained.model)
+    write_report(out.with_suffix(""), metadata, version, evaluation)
     if arguments.save_held_out:
         write_images(evaluation.split, dataset.labels, arguments.save_held_out)
-    kept.delete()
+    state_file.delete()
     metrics = evaluation.metrics
     right = f"{metrics['accuracy']:.2%} of {metrics['images']} held-out images right"
     return f"wrote {out}: version {version}, {right}\n"
 
 
 def _check_out(out: Path) -> None:
-    """Finds out before the training whether there is a place for what comes of it."""
+    """Raises UsageError before the training if the results cannot be written."""
     if out.is_dir():
         raise UsageError(f"out is {out}, a folder, but must be a file's name")
     if out.suffix != ".safetensors":
@@ -100,7 +98,7 @@ def _check_out(out: Path) -> None:
 def _check_held_out(folder: Path | None) -> None:
     if folder:
         _check_writable(folder, "save_held_out", folder)
-        if any(folder.iterdir()):  # older images in it might be ones that this run trains on
+        if any(folder.iterdir()):  # older images in it may be ones that this run trains on
             raise UsageError(f"save_held_out is {folder}, which is not empty, but must be")
 
 

@@ -1,36 +1,34 @@
-"""`python -m training.compare`: several networks or recipes side by side, on the same images.
+"""`python -m training.compare`: several networks or recipes on the same images.
 
-Owns the runs' order, in turns so that a machine's moods hit them alike, and the table, plot and log that come
-of it. Knows nothing of how a run learns.
+The runs train in turns, so that other load on the machine slows all of them alike. The command writes a table, a plot
+and a log.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
-from models.checkpoint import Checkpoint
-from models.device import find_device
 from models.files import replace_atomically
-from training.data.dataset import Dataset, load_dataset
-from training.device import configure_torch, report_out_of_memory, resolve_precision
+from training.data.dataset import Dataset
+from training.device import report_out_of_memory
 from training.distributed import Processes
 from training.evaluation.metrics import accuracy_metrics, compute_logits
-from training.finetune import read_recipe_and_start
-from training.flags import Parser, UsageError, add_recipe_flags, given_settings, make_parser, run_command
+from training.flags import Parser, UsageError, add_recipe_flags, make_parser, run_command
 from training.loop import Record, Run
 from training.progress import Display, display
 from training.recipe import Recipe
 from training.report.plots import plot_comparison
+from training.setup import PreparedRun, prepare_runs
 
-Plan = tuple[Recipe, Checkpoint | None]  # what a run does, and what it starts from
-Kind = tuple[int, int, int, str]
+# Runs that agree in size, channels, side of the training images, and init can share the same tensors.
+DatasetKey = tuple[int, int, int, str]
+SPLIT_SETTINGS = ("seed", "val_share", "calibration_share", "test_share")
 HEADER = (
     "| run | epochs | train accuracy | val accuracy | test accuracy | ms per image | minutes "
     "| epochs to {common:.1%} | minutes to {common:.1%} |\n"
@@ -39,56 +37,56 @@ HEADER = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Contestant:
-    """A run and the name it goes by."""
+class NamedRun:
+    """A run, its name in the table, and its data set."""
 
     name: str
     run: Run
+    dataset: Dataset
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compares as the arguments say; 0, or what `training.flags.ended` says, with one line on stderr."""
-    return run_command(lambda: run(_parser().parse_args(argv)))
+    """Compares as the arguments say; returns the exit status that `run_command` describes."""
+    return run_command(lambda: compare_runs(_parser().parse_args(argv)))
 
 
-def run(arguments: argparse.Namespace) -> str:
-    """Trains all and writes what came of it; gives the table. Raises UsageError, TrainingError or OSError."""
+def compare_runs(arguments: argparse.Namespace) -> str:
+    """Trains all runs, writes the results and returns the table. Raises UsageError, TrainingError and OSError."""
     try:
-        device = find_device(arguments.device)
-        plans = {name: _plan(name, arguments, device) for name in arguments.runs.split(",")}
+        variants = {name: _parse_variant(name, arguments.recipe) for name in arguments.runs.split(",")}
     except ValueError as error:
         raise UsageError(error) from error
-    configure_torch(max((recipe for recipe, _ in plans.values()), key=lambda recipe: recipe.threads))
+    prepared = prepare_runs(arguments, variants)
+    device = next(iter(prepared.values())).device
     with report_out_of_memory(device), display(Console(stderr=True)) as shown:
-        datasets = _datasets(list(plans.values()), arguments.data_root, shown)
-        contestants = [
-            Contestant(name, Run(datasets[_kind(recipe)], recipe, Processes(0, 1, device), start))
-            for name, (recipe, start) in plans.items()
-        ]
-        train_in_turns(contestants, shown)
-    tests = {c.name: _test_accuracy(c.run, datasets[_kind(c.run.recipe)]) for c in contestants}
-    histories = {c.name: c.run.history for c in contestants}
-    images = len(datasets[_kind(contestants[0].run.recipe)].splits["train"])
-    text = comparison_table(histories, tests, images)
-    logs = {c.name: {"recipe": asdict(c.run.recipe), "history": c.run.history} for c in contestants}
-    _write(arguments.out, text, plot_comparison(histories), logs)
+        datasets = _load_datasets(list(prepared.values()), arguments.data_root, shown)
+        runs = []
+        for name, plan in prepared.items():
+            dataset = datasets[_dataset_key(plan.recipe)]
+            runs.append(NamedRun(name, Run(dataset, plan.recipe, Processes(0, 1, device), plan.start), dataset))
+        train_in_turns(runs, shown)
+    tests = {named.name: _test_accuracy(named) for named in runs}
+    histories = {named.name: named.run.history for named in runs}
+    text = comparison_table(histories, tests, images=len(runs[0].dataset.splits["train"]))
+    logs = {named.name: {"recipe": named.run.recipe.model_dump(), "history": named.run.history} for named in runs}
+    _write_results(arguments.out, text, plot_comparison(histories), logs)
     return text
 
 
-def train_in_turns(contestants: Sequence[Contestant], shown: Display) -> None:
-    """Each next epoch is of the run that has done the smallest share of its own."""
+def train_in_turns(runs: Sequence[NamedRun], shown: Display) -> None:
+    """Trains epoch by epoch. The next epoch is of the run that has completed the smallest share of its steps."""
     while True:
-        contestant = min(contestants, key=lambda c: c.run.done / c.run.steps)
-        run = contestant.run
-        if run.done == run.steps:
+        named = min(runs, key=lambda other: other.run.global_step / other.run.steps)
+        run = named.run
+        if run.global_step == run.steps:
             return
         for _ in range(run.steps_per_epoch):
-            shown.step(run.advance())
-        shown.epoch(run.finish_epoch(), contestant.name)
+            shown.step(run.step())
+        shown.epoch(run.finish_epoch(), named.name)
 
 
 def comparison_table(histories: dict[str, list[Record]], tests: dict[str, float], images: int) -> str:
-    """Markdown: a row for each run, with how long it took to the accuracy on `val` that all of them reach."""
+    """Markdown: a row for each run, with its time to the accuracy on `val` that all of them reach."""
     common = min(max(record["val_accuracy"] for record in history) for history in histories.values())
     rows = []
     for name, history in histories.items():
@@ -103,47 +101,38 @@ def comparison_table(histories: dict[str, list[Record]], tests: dict[str, float]
     return HEADER.format(common=common) + "".join(rows)
 
 
-def _plan(name: str, arguments: argparse.Namespace, device: torch.device) -> Plan:
-    """`ARCHITECTURE`, `RECIPE/ARCHITECTURE` or `RECIPE/ARCHITECTURE/EPOCHS`. Raises ValueError."""
-    own: dict[str, Any]
+def _parse_variant(name: str, default_recipe: str) -> tuple[str, dict[str, Any]]:
+    """The recipe and settings of `ARCHITECTURE`, `RECIPE/ARCHITECTURE` or `RECIPE/ARCHITECTURE/EPOCHS`."""
     match name.split("/"):
         case [architecture]:
-            recipe, own = arguments.recipe, {"architecture": architecture}
+            return default_recipe, {"architecture": architecture}
         case [recipe, architecture]:
-            own = {"architecture": architecture}
+            return recipe, {"architecture": architecture}
         case [recipe, architecture, epochs] if epochs.isdecimal():
-            own = {"architecture": architecture, "epochs": int(epochs)}
+            return recipe, {"architecture": architecture, "epochs": int(epochs)}
         case _:
             raise ValueError(f"runs has {name!r}, but must have ARCHITECTURE, RECIPE/ARCHITECTURE or .../EPOCHS")
-    found, start = read_recipe_and_start(arguments.data, {**given_settings(arguments), **own}, recipe)
-    return resolve_precision(found, device), start
 
 
-def _kind(recipe: Recipe) -> Kind:
-    """Runs that agree in this can learn from the same tensors; `init` brings a normalisation of its own."""
+def _dataset_key(recipe: Recipe) -> DatasetKey:
     return recipe.size, recipe.channels, recipe.train_side, recipe.init
 
 
-def _datasets(plans: Sequence[Plan], root: Path, shown: Display) -> dict[Kind, Dataset]:
-    """For each kind the images, split by the first run's seed and shares: all runs see the same ones."""
-    first, _ = plans[0]
-    shares = {name: getattr(first, name) for name in ("seed", "val_share", "calibration_share", "test_share")}
-    kinds = {_kind(recipe): (recipe, start) for recipe, start in plans}
-    return {
-        kind: load_dataset(
-            replace(recipe, **shares), root, shown.track, start.description.preprocessing if start else None
-        )
-        for kind, (recipe, start) in kinds.items()
-    }
+def _load_datasets(runs: Sequence[PreparedRun], root: Path, shown: Display) -> dict[DatasetKey, Dataset]:
+    """The images for each key, split by the first run's seed and shares, so that all runs see the same splits."""
+    shares = {name: getattr(runs[0].recipe, name) for name in SPLIT_SETTINGS}
+    by_key = {_dataset_key(run.recipe): run for run in runs}
+    return {key: run.load_dataset(root, shown.track, **shares) for key, run in by_key.items()}
 
 
-def _test_accuracy(run: Run, dataset: Dataset) -> float:
-    split = dataset.splits[dataset.held_out].to(run.team.device)
+def _test_accuracy(named: NamedRun) -> float:
+    run = named.run
+    split = named.dataset.splits[named.dataset.held_out].to(run.processes.device)
     logits = compute_logits(run.ema.model, split.images, run.preprocessing, run.recipe.batch_size)
     return accuracy_metrics(logits, split.labels.cpu())["accuracy"]
 
 
-def _write(folder: Path, text: str, plot: bytes, logs: dict[str, Any]) -> None:
+def _write_results(folder: Path, text: str, plot: bytes, logs: dict[str, Any]) -> None:
     for name, content in (
         ("compare.md", text.encode()),
         ("compare.png", plot),
@@ -155,7 +144,7 @@ def _write(folder: Path, text: str, plot: bytes, logs: dict[str, Any]) -> None:
 
 def _parser() -> Parser:
     made = make_parser(
-        "training.compare", "Train several networks or recipes on the same images, in turns, and compare."
+        "training.compare", "Train several networks or recipes on the same images, in turns, and compare them."
     )
     made.add_argument(
         "--runs",
@@ -164,7 +153,7 @@ def _parser() -> Parser:
         help="each ARCHITECTURE, RECIPE/ARCHITECTURE or RECIPE/ARCHITECTURE/EPOCHS, as in alexnet,baseline/vgg16_bn/20",
     )
     made.add_argument(
-        "--out", required=True, type=Path, metavar="DIR", help="where compare.md, compare.png and compare.json go"
+        "--out", required=True, type=Path, metavar="DIR", help="folder for compare.md, compare.png and compare.json"
     )
     add_recipe_flags(made)
     return made

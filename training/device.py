@@ -1,23 +1,20 @@
-"""With how many threads and in which precision a run computes.
-
-Knows nothing of networks or data.
-"""
+"""With how many threads and in which precision a run computes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 
 from models.device import has_fast_bfloat16
-from training.recipe import Recipe, TrainingError
+from training.errors import TrainingError
+from training.recipe import Recipe
 
 
 def resolve_precision(recipe: Recipe, device: torch.device) -> Recipe:
     """The recipe with what it leaves to the machine filled in: it then says what was really run."""
     fast = "bfloat16" if has_fast_bfloat16(device) else "float32"
     precision = fast if recipe.precision == "auto" else recipe.precision
-    return replace(recipe, precision=precision, threads=recipe.threads or torch.get_num_threads())
+    return recipe.with_settings(precision=precision, threads=recipe.threads or torch.get_num_threads())
 
 
 def configure_torch(recipe: Recipe) -> None:

@@ -1,7 +1,7 @@
 """The processes that train one network together, as torchrun starts them; mostly it is one alone.
 
-Owns every exchange between them. They share each batch, so that the result is that of one process, but for
-the rounding of sums. Knows nothing of recipes or data.
+Owns every exchange between them. They share each batch, so that the result is that of one process, but for the rounding
+of sums.
 """
 
 import os
@@ -25,15 +25,15 @@ class Processes:
     device: torch.device
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this is the one process that writes and prints."""
         return self.rank == 0
 
-    def share(self, rows: Tensor) -> Tensor:
+    def shard(self, rows: Tensor) -> Tensor:
         """This process's part of the rows; the parts' lengths differ by one at most."""
         return rows.tensor_split(self.size)[self.rank]
 
-    def total(self, *values: float) -> list[float]:
+    def all_reduce_sum(self, *values: float) -> list[float]:
         """Each value's sum over the processes."""
         if self.size == 1:
             return list(values)
@@ -42,7 +42,7 @@ class Processes:
         totals: list[float] = sums.tolist()
         return totals
 
-    def joined(self, rows: Tensor) -> Tensor:
+    def gather(self, rows: Tensor) -> Tensor:
         """The rows of all processes, in CPU memory, in the order that `share` gave them out."""
         if self.size == 1:
             return rows
@@ -50,19 +50,19 @@ class Processes:
         distributed.all_gather_object(parts, rows)
         return torch.cat(parts)
 
-    def together(self, model: nn.Module) -> nn.Module:
+    def wrap_ddp(self, model: nn.Module) -> nn.Module:
         """The network whose gradients are the mean over the processes."""
         if self.size == 1:
             return model
         return DistributedDataParallel(model)
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def main_process_first(self) -> Iterator[None]:
         """The leader's block comes first, the others' when it has ended: what one downloads, the others find."""
-        if not self.leads:
+        if not self.is_main_process:
             distributed.barrier()
         yield
-        if self.leads and self.size > 1:
+        if self.is_main_process and self.size > 1:
             distributed.barrier()
 
 

@@ -1,6 +1,6 @@
 """A network that does not begin with random weights.
 
-Owns taking them from a checkpoint, and keeping them as they are. Knows nothing of steps.
+Owns taking them from a checkpoint, and keeping them as they are.
 """
 
 from pathlib import Path
@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from models.checkpoint import Checkpoint, read_checkpoint
-from training.recipe import Recipe, TrainingError
+from training.errors import TrainingError
+from training.recipe import Recipe
 from training.recipes import make_recipe, read_named_recipe
 
 HEAD = "head"  # the name of what every network of models/ has behind its features
@@ -17,7 +18,7 @@ HEAD = "head"  # the name of what every network of models/ has behind its featur
 
 def settings_of_checkpoint(start: Checkpoint) -> dict[str, Any]:
     """What a recipe has to be for a network to take the checkpoint's weights."""
-    a = start.description.architecture
+    a = start.metadata.architecture
     return {
         "architecture": a.name,
         "head": a.head,
@@ -48,7 +49,7 @@ def load_weights(model: nn.Module, start: Checkpoint, labels: tuple[str, ...]) -
             raise TrainingError(
                 f"{start.path}: tensor {name} is {has}, but the recipe's is {tuple(wanted[name].shape)}"
             )
-    if labels != start.description.labels:
+    if labels != start.metadata.labels:
         fitting = {name: tensor for name, tensor in fitting.items() if name not in last}
     model.load_state_dict({**wanted, **fitting})
 

@@ -1,19 +1,21 @@
-"""Command lines whose flags are a recipe's settings.
+"""The command line that the trainer's commands share, and how their errors are told.
 
-Owns the parser that the commands share, and how wrong arguments are told. Loads no torch, so that `--help`
-is immediate.
+A recipe's settings are flags. This module loads no torch, so that `--help` is immediate.
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import Field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from training.recipe import TrainingError, recipe_fields
-from training.recipes import DEFAULTS, RECIPES
+from pydantic.fields import FieldInfo
+
+from training.data.sources import DATA_SETS, list_data_sets
+from training.errors import TrainingError
+from training.recipe import describe_range, field_type, recipe_fields
+from training.recipes import RECIPES
 
 WRONG_ARGUMENTS, FAILED, INTERRUPTED = 2, 1, 130
 METAVARS: dict[object, str] = {int: "N", float: "X", str: "NAME"}
@@ -31,15 +33,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_parser(program: str, description: str) -> Parser:
-    """A parser with the flags that say what to learn from, and where."""
+    """A parser with the flags `--data`, `--data-root` and `--device`."""
     made = Parser(prog=f"python -m {program}", description=description, allow_abbrev=False)
-    made.add_argument("--data", required=True, help="digits, cifar10, cifar100, stl10 or folder:PATH")
+    made.add_argument("--data", required=True, help=list_data_sets())
     made.add_argument(
         "--data-root",
         type=Path,
         default=Path("data"),
         metavar="DIR",
-        help="where cifar10, cifar100 and stl10 lie or are downloaded to [%(default)s]",
+        help="folder of cifar10, cifar100 and stl10, which are downloaded if missing [%(default)s]",
     )
     made.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N; auto is CUDA where there is one [%(default)s]"
@@ -54,23 +56,23 @@ def add_recipe_flags(to: Parser) -> None:
     group = to.add_argument_group(
         "recipe", "Kept in the checkpoint. In brackets: what is allowed; the default, then data sets that have another."
     )
-    for setting in recipe_fields():
-        _add_flag(group, setting)
+    for name, field in recipe_fields().items():
+        _add_flag(group, name, field)
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings of a recipe that the command line gave."""
-    names = {setting.name for setting in recipe_fields()}
+    names = recipe_fields()
     return {name: value for name, value in vars(arguments).items() if name in names}
 
 
 def run_command(work: Callable[[], str]) -> int:
-    """Does the work, prints the line it gives, and turns what goes wrong into one line on stderr and a status.
+    """Does the work and prints the text that it returns. An error becomes one line on stderr and an exit status.
 
-    2 for wrong arguments, 1 for what failed, 128 and the signal's number for a run that was stopped.
+    The status is 2 for wrong arguments, 1 for a failure, and 128 plus the signal's number for a stopped run.
     """
-    # OpenMP's threads by default spin while they wait for each other, which beside another busy process made an
-    # epoch of the digits five times as long. Read when torch is loaded.
+    # By default OpenMP's threads spin while they wait for each other. Beside another busy process this made an epoch of
+    # the digits five times as long. The variable is read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         summary = work()
@@ -81,22 +83,22 @@ def run_command(work: Callable[[], str]) -> int:
     except OSError as error:
         return _fail(error, FAILED)
     except ModuleNotFoundError as error:
-        extra = error.name if error.name == "tensorboard" else "train"
-        return _fail(f"{error.name} is not installed: pip install 'vggserve[{extra}]'", FAILED)
+        return _fail(f"{error.name} is not installed; pip install -r requirements.lock brings it", FAILED)
     except KeyboardInterrupt:
         return _fail("interrupted, and no checkpoint was written", INTERRUPTED)
     sys.stdout.write(summary)
     return 0
 
 
-def _add_flag(group: argparse._ArgumentGroup, setting: Field[Any]) -> None:
-    """The flag of a recipe's field. What is not given stays out of the namespace: the recipe's own value holds."""
-    others = (f"{data} {values[setting.name]}" for data, values in DEFAULTS.items() if setting.name in values)
-    notes = filter(None, (str(setting.metadata["allowed"] or ""), ", ".join((str(setting.default), *others))))
-    options: dict[str, Any] = {"type": setting.type, "metavar": METAVARS.get(setting.type)}
-    if setting.type is bool:
+def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> None:
+    """Adds the flag of a recipe's field. A flag that is not given stays out of the namespace."""
+    others = (f"{data} {known.defaults[name]}" for data, known in DATA_SETS.items() if name in known.defaults)
+    notes = filter(None, (describe_range(field), ", ".join((str(field.default), *others))))
+    kind = field_type(field)
+    options: dict[str, Any] = {"type": kind, "metavar": METAVARS.get(kind)}
+    if kind is bool:
         options = {"action": argparse.BooleanOptionalAction}
-    flag, meaning = "--" + setting.name.replace("_", "-"), f"{setting.metadata['meaning']} [{'; '.join(notes)}]"
+    flag, meaning = "--" + name.replace("_", "-"), f"{field.description} [{'; '.join(notes)}]"
     group.add_argument(flag, default=argparse.SUPPRESS, help=meaning, **options)
 
 

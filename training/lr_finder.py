@@ -1,6 +1,7 @@
 """`python -m training.lr_finder`: at which learning rates a recipe's network learns.
 
-Owns the range test (Smith, arXiv 1506.01186, section 3.3): the rate grows with every step, and the loss tells.
+Owns the range test (Smith, arXiv 1506.01186, section 3.3): the learning rate grows with every step, and the loss shows
+where it becomes too high.
 """
 
 import argparse
@@ -11,92 +12,86 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from models.device import find_device
-from training.data.dataset import load_dataset
-from training.device import configure_torch, report_out_of_memory, resolve_precision
+from training.device import report_out_of_memory
 from training.distributed import Processes
-from training.finetune import read_recipe_and_start
-from training.flags import Parser, UsageError, add_recipe_flags, given_settings, make_parser, run_command
+from training.flags import Parser, UsageError, add_recipe_flags, make_parser, run_command
 from training.loop import DivergedError, Run
 from training.progress import display
+from training.setup import prepare_run
 
-LOWEST, HIGHEST = 1e-5, 10.0
-FEWEST_STEPS = 10
+LOWEST, HIGHEST = 1e-5, 10.0  # learning rates
+MIN_STEPS = 10
 SMOOTHING = 0.9  # of the running mean of the loss
-TOO_HIGH = 2.0  # times the lowest loss so far
-SHOWN = 20  # lines of the table
-MARGIN = 4  # what is suggested lies so many times below the rate at which the loss turned
+DIVERGED = 2.0  # times the lowest loss so far, where the test ends
+MAX_ROWS = 20  # rows of the table
+MARGIN = 4  # the suggestion is the learning rate of the lowest loss divided by this
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """A step's rate, and the running mean of the loss up to it, in nats."""
+class LrTrial:
+    """A step's learning rate, and the running mean of the loss up to it, in nats."""
 
-    rate: float
+    lr: float
     loss: float
 
 
 class LrRangeRun(Run):
-    """A run whose rate grows from LOWEST to HIGHEST over `steps`, whatever its recipe says."""
+    """A run whose learning rate grows from LOWEST to HIGHEST over `steps`, whatever its recipe says."""
 
-    def rate(self, step: int) -> float:
+    def lr_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
         return float(LOWEST * (HIGHEST / LOWEST) ** (step / (self.steps - 1)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Tries as the arguments say; 0, or what `training.flags.ended` says, with one line on stderr."""
-    return run_command(lambda: run(_parser().parse_args(argv)))
+    """Runs the test as the arguments say; returns the exit status that `run_command` describes."""
+    return run_command(lambda: find_lr(_parser().parse_args(argv)))
 
 
-def run(arguments: argparse.Namespace) -> str:
-    """The table, and what it suggests. Raises UsageError, TrainingError or OSError."""
-    try:
-        device = find_device(arguments.device)
-        recipe, start = read_recipe_and_start(arguments.data, given_settings(arguments), arguments.recipe)
-    except ValueError as error:
-        raise UsageError(error) from error
-    if arguments.steps < FEWEST_STEPS:
-        raise UsageError(f"steps is {arguments.steps}, but must be at least {FEWEST_STEPS}")
-    recipe = resolve_precision(recipe, device)
-    configure_torch(recipe)
+def find_lr(arguments: argparse.Namespace) -> str:
+    """The table and the suggested learning rate. Raises UsageError, TrainingError and OSError."""
+    if arguments.steps < MIN_STEPS:
+        raise UsageError(f"steps is {arguments.steps}, but must be at least {MIN_STEPS}")
+    prepared = prepare_run(arguments)
+    device = prepared.device
     with report_out_of_memory(device), display(Console(stderr=True)) as shown:
-        dataset = load_dataset(
-            recipe, arguments.data_root, shown.track, start.description.preprocessing if start else None
-        )
-        ladder = LrRangeRun(dataset, recipe, Processes(0, 1, device), start)
-        trials = run_lr_range(ladder, arguments.steps)
-    shown_trials = trials[:: math.ceil(len(trials) / SHOWN)]
-    lines = [f"| {trial.rate:.2g} | {trial.loss:.4f} |" for trial in shown_trials]
-    table = "\n".join(["| rate | loss |", "| ---: | ---: |", *lines])
-    return f"{table}\n\nsuggested: --rate {suggest_lr(trials):.2g}\n"
+        dataset = prepared.load_dataset(arguments.data_root, shown.track)
+        run = LrRangeRun(dataset, prepared.recipe, Processes(0, 1, device), prepared.start)
+        trials = run_lr_range(run, arguments.steps)
+    rows = [f"| {trial.lr:.2g} | {trial.loss:.4f} |" for trial in trials[:: math.ceil(len(trials) / MAX_ROWS)]]
+    table = "\n".join(["| lr | loss |", "| ---: | ---: |", *rows])
+    return f"{table}\n\nsuggested: --lr {suggest_lr(trials):.2g}\n"
 
 
-def run_lr_range(ladder: LrRangeRun, steps: int) -> list[Trial]:
-    """One trial a step, until the loss has clearly risen or is no number any more."""
-    ladder.steps = steps
-    trials: list[Trial] = []
+def run_lr_range(run: LrRangeRun, steps: int) -> list[LrTrial]:
+    """One trial for each step, until the loss has clearly risen or is not finite."""
+    run.steps = steps
+    trials: list[LrTrial] = []
     mean = 0.0
-    while ladder.done < steps:
-        before, rate = ladder.sums["loss"], ladder.rate(ladder.done)
+    while run.global_step < steps:
+        before, lr = run.sums["loss"], run.lr_at(run.global_step)
         try:
-            step = ladder.advance()
+            step = run.step()
         except DivergedError:
             break
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * (ladder.sums["loss"] - before) / step.images
-        trials.append(Trial(rate, mean / (1 - SMOOTHING**ladder.done)))  # not drawn to the zero that it began with
-        if trials[-1].loss > TOO_HIGH * min(trial.loss for trial in trials):
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * (run.sums["loss"] - before) / step.images
+        bias_correction = 1 - SMOOTHING**run.global_step  # the mean started at 0
+        trials.append(LrTrial(lr, mean / bias_correction))
+        if trials[-1].loss > DIVERGED * min(trial.loss for trial in trials):
             break
     return trials
 
 
-def suggest_lr(trials: Sequence[Trial]) -> float:
-    """A rate with a margin to the one at which the loss was lowest, beyond which steps do harm."""
-    return min(trials, key=lambda trial: trial.loss).rate / MARGIN
+def suggest_lr(trials: Sequence[LrTrial]) -> float:
+    """The learning rate of the lowest loss, divided by MARGIN."""
+    return min(trials, key=lambda trial: trial.loss).lr / MARGIN
 
 
 def _parser() -> Parser:
     made = make_parser("training.lr_finder", "Try learning rates from low to high on one network, and suggest one.")
-    made.add_argument("--steps", type=int, default=100, metavar="N", help="rates to try, one a step [%(default)s]")
+    made.add_argument(
+        "--steps", type=int, default=100, metavar="N", help="learning rates to try, one for each step [%(default)s]"
+    )
     add_recipe_flags(made)
     return made
 

@@ -1,7 +1,7 @@
-"""`python -m training.multiscale`: the paper's test of a VGG, on whole images at several scales.
+"""`python -m training.multiscale`: the paper's evaluation of a VGG, on whole images at several scales.
 
-Owns its command line, the mean over mirror images and scales (arXiv 1409.1556, sections 3.2 and 4), and
-the layout of the paper's tables 3 and 4. Of the training it knows what the checkpoint says.
+Owns the mean over mirror images and scales (arXiv 1409.1556, sections 3.2 and 4), and the layout of the paper's tables
+3 and 4.
 """
 
 import argparse
@@ -16,168 +16,167 @@ from torch import Tensor
 
 from models.checkpoint import Checkpoint, CheckpointError, CheckpointMetadata, read_checkpoint, restore_model
 from models.device import find_device
+from models.image_formats import FORMATS
 from models.networks.fully_convolutional import FullyConvolutional
 from models.networks.vgg import VGG
 from models.preprocess import normalise, resize_whole
 from models.probabilities import softmax
-from training.data.dataset import FORMATS
-from training.data.sources import DataError
-from training.recipe import TrainingError, dataset_kind, one_line_message
+from training.data.sources import DataError, find_class_folders, parse_data
+from training.errors import one_line_message
+from training.flags import Parser, UsageError, make_parser, run_command
 
 STEP = 1 / 8  # between the default test scales, as a share of S: for an S of 256 the paper's 224, 256 and 288
-LARGEST_SCALE = 4096
+MAX_SCALE = 4096
 TOP = 5
+HELD_OUT = ("test", "val")  # the folders that are evaluated instead of the whole, the first that exists
 HEADER = (
     f"| network | train (S) | test (Q) | top-1 error (%) | top-{TOP} error (%) |\n| --- | --- | --- | --- | --- |\n"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """Image files, and the index of each one's right label."""
+class LabelledFiles:
+    """Image files, and the index of each one's label."""
 
     paths: tuple[Path, ...]
     labels: tuple[int, ...]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluates as the arguments say; 0, or 1 with one line on stderr."""
+    """Evaluates as the arguments say; returns the exit status that `run_command` describes."""
+    return run_command(lambda: evaluate_scales(_parser().parse_args(argv)))
+
+
+def evaluate_scales(arguments: argparse.Namespace) -> str:
+    """Writes each row of the table when it is known, as a scale can take minutes; returns the last row.
+
+    Raises UsageError, TrainingError and OSError.
+    """
     try:
-        evaluate(_parser().parse_args(argv))
-    except (TrainingError, OSError, ValueError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    return 0
-
-
-def evaluate(args: argparse.Namespace) -> None:
-    """Writes the table, each row as it is known. Raises TrainingError, OSError or ValueError, in one line."""
-    checkpoint = read_checkpoint(args.checkpoint)
-    description = checkpoint.description
-    scales, images = _scales(args.scales, description), find(args.data, description)
-    model = dense(checkpoint).to(find_device(args.device))
-    sys.stdout.write(f"{len(images.paths)} images of {args.data}\n\n{HEADER}")
+        checkpoint = read_checkpoint(arguments.checkpoint)
+        model = to_fully_convolutional(checkpoint).to(find_device(arguments.device))
+        scales = _choose_scales(arguments.scales, checkpoint.metadata)
+        name, folder = parse_data(arguments.data)
+        if name != "folder":
+            raise ValueError(f"data is {arguments.data!r}, but must be folder:PATH, such as what --save-held-out wrote")
+    except ValueError as error:
+        raise UsageError(error) from error
+    metadata = checkpoint.metadata
+    images = find_labelled_files(Path(folder), metadata)
+    sys.stdout.write(f"{len(images.paths)} images of {arguments.data}\n\n{HEADER}")
     by_scale = []
     for scale in scales:
-        by_scale.append(posteriors(model, description, images.paths, scale))
-        sys.stdout.write(row(description, str(scale), by_scale[-1], images.labels))
+        by_scale.append(compute_posteriors(model, metadata, images.paths, scale))
+        sys.stdout.write(format_row(metadata, str(scale), by_scale[-1], images.labels))
         sys.stdout.flush()
-    if len(scales) > 1:
-        mean, all_scales = torch.stack(by_scale).mean(dim=0), ", ".join(map(str, scales))
-        sys.stdout.write(row(description, all_scales, mean, images.labels))
+    if len(scales) == 1:
+        return ""
+    all_scales = ", ".join(map(str, scales))
+    return format_row(metadata, all_scales, torch.stack(by_scale).mean(dim=0), images.labels)
 
 
-def dense(checkpoint: Checkpoint) -> FullyConvolutional:
+def to_fully_convolutional(checkpoint: Checkpoint) -> FullyConvolutional:
     """The checkpoint's network in its fully convolutional form. Raises CheckpointError if it has none."""
     model = restore_model(checkpoint)
     if not isinstance(model, VGG):
-        name = checkpoint.description.architecture.name
-        raise CheckpointError(checkpoint.path, f"holds {name}, but only a VGG is evaluated densely")
+        name = checkpoint.metadata.architecture.name
+        raise CheckpointError(checkpoint.path, f"holds {name}, but only a VGG is evaluated on whole images")
     return FullyConvolutional(model)
 
 
-def find(data: str, description: CheckpointMetadata) -> Labelled:
-    """The images of folder:PATH, which is PATH/LABEL/..., or PATH/val/LABEL/... if there is a PATH/val.
+def find_labelled_files(root: Path, metadata: CheckpointMetadata) -> LabelledFiles:
+    """The images of PATH/test/LABEL/... or else PATH/val/LABEL/... where there is one, and else of PATH/LABEL/...
 
-    Raises DataError, also for images that the network was trained on, and ValueError for other data.
+    Raises DataError, also for images that the network was trained on.
     """
-    if dataset_kind(data) != "folder":
-        raise ValueError(f"data is {data!r}, but must be folder:PATH, such as what --save-held-out wrote")
-    root = Path(data.partition(":")[2])
-    folder = root / "val" if (root / "val").is_dir() else root
+    folder = next((root / name for name in HELD_OUT if (root / name).is_dir()), root)
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
-    _check_held_out(folder, description)
-    files = sorted(path for path in folder.glob("*/**/*") if path.is_file() and not _hidden(path.relative_to(folder)))
-    if not files:
-        raise DataError(f"{folder} has no images in folders named like their labels")
-    index = {label: i for i, label in enumerate(description.labels)}
-    names = [path.relative_to(folder).parts[0] for path in files]
-    if unknown := sorted(set(names) - index.keys()):
+    _check_held_out(folder, metadata)
+    index = {label: i for i, label in enumerate(metadata.labels)}
+    classes = find_class_folders(folder)
+    if unknown := sorted(classes.keys() - index.keys()):
         raise DataError(f"{folder} has a folder {unknown[0]}, but the network knows no such label")
-    return Labelled(tuple(files), tuple(index[name] for name in names))
+    files = [(path, index[label]) for label, paths in classes.items() for path in paths]
+    if not files:
+        raise DataError(f"{folder} has no images in the folders of its labels")
+    return LabelledFiles(tuple(path for path, _ in files), tuple(label for _, label in files))
 
 
 @torch.inference_mode()
-def posteriors(
-    model: FullyConvolutional, description: CheckpointMetadata, paths: Sequence[Path], shorter: int
+def compute_posteriors(
+    model: FullyConvolutional, metadata: CheckpointMetadata, paths: Sequence[Path], shorter: int
 ) -> Tensor:
     """(N, K) probabilities of whole images, resized so that the shorter side is `shorter`. Raises DataError.
 
-    Each row is the mean of the image's and its mirror image's, but for networks that were trained without.
+    Each row is the mean over the image and its mirror image, if the network was trained on mirror images.
     """
     device = next(model.parameters()).device
-    mirrored = description.recipe.get("flip") != "none"
+    mirrored = metadata.recipe.get("flip") != "none"
     rows = []
-    for path in paths:  # one by one, as each has a size of its own
-        image = _image(path, shorter, description).to(device)  # (H, W, C)
+    for path in paths:  # one by one, because each has a size of its own
+        image = _read_image(path, shorter, metadata).to(device)  # (H, W, C)
         views = torch.stack([image, image.flip(1)] if mirrored else [image])
-        logits = model(normalise(views, description.preprocessing))
-        rows.append(softmax(logits, description.temperature).mean(dim=0).cpu())
+        logits = model(normalise(views, metadata.preprocessing))
+        rows.append(softmax(logits, metadata.temperature).mean(dim=0).cpu())
     return torch.stack(rows)
 
 
-def row(description: CheckpointMetadata, test_scales: str, probabilities: Tensor, labels: Sequence[int]) -> str:
-    """One line of the table for (N, K) probabilities: shares whose label is not first, and not in the first five."""
+def format_row(metadata: CheckpointMetadata, test_scales: str, probabilities: Tensor, labels: Sequence[int]) -> str:
+    """A line of the table for (N, K) probabilities, with the top-1 and top-5 errors."""
     ranked = probabilities.argsort(dim=1, descending=True, stable=True)
-    found = ranked == torch.tensor(labels)[:, None]  # (N, K), one True a row
-    top_1, top_5 = (100 * (1 - float(found[:, :k].any(dim=1).double().mean())) for k in (1, TOP))
-    name, train_scale = description.architecture.name, description.preprocessing.resize
+    hits = ranked == torch.tensor(labels)[:, None]  # (N, K), one True in each row
+    top_1, top_5 = (100 * (1 - float(hits[:, :k].any(dim=1).double().mean())) for k in (1, TOP))
+    name, train_scale = metadata.architecture.name, metadata.preprocessing.resize
     return f"| {name} | {train_scale} | {test_scales} | {top_1:.1f} | {top_5:.1f} |\n"
 
 
-def _check_held_out(folder: Path, description: CheckpointMetadata) -> None:
-    name, _, path = str(description.recipe.get("data", "")).partition(":")
+def _check_held_out(folder: Path, metadata: CheckpointMetadata) -> None:
+    name, _, path = str(metadata.recipe.get("data", "")).partition(":")
     seen = (Path(path), Path(path) / "train") if name == "folder" else ()
     if folder.resolve() in [where.resolve() for where in seen]:
         raise DataError(f"{folder} is what the network was trained on; give images that it has not seen")
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def _image(path: Path, shorter: int, description: CheckpointMetadata) -> Tensor:
+def _read_image(path: Path, shorter: int, metadata: CheckpointMetadata) -> Tensor:
     try:
-        with Image.open(path, formats=FORMATS) as opened:
-            return torch.from_numpy(resize_whole(opened, shorter, description.preprocessing).copy())
-    except Exception as error:  # on broken files Pillow raises a dozen kinds, from OSError to struct.error
+        with Image.open(path, formats=list(FORMATS)) as opened:
+            return torch.from_numpy(resize_whole(opened, shorter, metadata.preprocessing).copy())
+    except Exception as error:  # Pillow raises a dozen classes for broken files, from OSError to struct.error
         raise DataError(f"{path} cannot be read as an image ({one_line_message(error)})") from error
 
 
-def _scales(given: tuple[int, ...] | None, description: CheckpointMetadata) -> tuple[int, ...]:
-    size, train_scale = description.preprocessing.size, description.preprocessing.resize
+def _choose_scales(given: tuple[int, ...] | None, metadata: CheckpointMetadata) -> tuple[int, ...]:
+    size, train_scale = metadata.preprocessing.size, metadata.preprocessing.resize
     if given is None:
         step = round(STEP * train_scale)
         return tuple(q for q in (train_scale - step, train_scale, train_scale + step) if q >= size)
     for scale in given:
-        if not size <= scale <= LARGEST_SCALE:
-            raise ValueError(f"scales has {scale}, but must lie in {size} (the network's input size)..{LARGEST_SCALE}")
+        if not size <= scale <= MAX_SCALE:
+            raise ValueError(f"scales has {scale}, but must lie in {size} (the network's input size)..{MAX_SCALE}")
     return given
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.multiscale",
-        description="Test a VGG as the paper does, on whole held-out images at several scales, and print its table.",
+def _parser() -> Parser:
+    parser = make_parser(
+        "training.multiscale",
+        "Evaluate a VGG as the paper does, on whole held-out images at several scales, and print its table.",
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="what `python -m training` wrote")
-    parser.add_argument("--data", required=True, metavar="folder:PATH", help="held-out images, as PATH/LABEL/...")
     parser.add_argument(
         "--scales",
-        type=_integers,
+        type=_parse_integers,
         metavar="Q,Q,...",
-        help="shorter sides in pixels [7/8, 1 and 9/8 of that in training, none below the input size]",
+        help="shorter sides in pixels [7/8, 1 and 9/8 of the side in training, none below the input size]",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [%(default)s]")
     return parser
 
 
-def _integers(text: str) -> tuple[int, ...]:
+def _parse_integers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not whole numbers with commas between") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers separated by commas") from error
 
 
 if __name__ == "__main__":

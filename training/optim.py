@@ -1,7 +1,4 @@
-"""The optimiser, the rate's way through a run, and the running average of the weights.
-
-Knows nothing of images or data.
-"""
+"""The optimiser, the rate's way through a run, and the running average of the weights."""
 
 import copy
 import math
@@ -25,10 +22,10 @@ def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     groups = [
         {"params": [p for p in free if p.ndim > 1], "weight_decay": recipe.weight_decay, "factor": 1.0},
         {"params": [p for p in free if p.ndim <= 1 and id(p) not in shifts], "weight_decay": 0.0, "factor": 1.0},
-        {"params": [p for p in free if id(p) in shifts], "weight_decay": 0.0, "factor": recipe.bias_rate},
+        {"params": [p for p in free if id(p) in shifts], "weight_decay": 0.0, "factor": recipe.bias_lr_factor},
     ]
     nesterov = recipe.nesterov and recipe.momentum > 0
-    return torch.optim.SGD(groups, lr=recipe.rate, momentum=recipe.momentum, nesterov=nesterov)
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -44,14 +41,14 @@ def lr_at(step: int, steps: int, recipe: Recipe, accuracies: Sequence[float] = (
     the `accuracies` of the epochs so far stop growing (arXiv 1409.1556, section 3.1).
     """
     if recipe.schedule == "constant":
-        return recipe.rate
+        return recipe.lr
     if recipe.schedule == "plateau":
-        return float(recipe.rate / 10 ** plateaus(accuracies, recipe.patience))
+        return float(recipe.lr / 10 ** plateaus(accuracies, recipe.patience))
     peak = round(recipe.warmup * (steps - 1))
     part = (step + 1) / (peak + 1) if step <= peak else (steps - step) / (steps - peak)
     if recipe.schedule == "one_cycle":
         part = (1 - math.cos(math.pi * part)) / 2
-    return recipe.rate * part
+    return recipe.lr * part
 
 
 def plateaus(accuracies: Sequence[float], patience: int) -> int:

@@ -1,7 +1,4 @@
-"""What a run shows while it works: a live bar on a terminal, else one plain line an epoch.
-
-Knows nothing of images or networks.
-"""
+"""What a run shows while it works: a live bar on a terminal, else one plain line an epoch."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -62,7 +59,7 @@ class Display:
         line = (
             f"epoch {record['epoch']:3}  loss {record['train_loss']:.4f}  accuracy {record['train_accuracy']:.4f}  "
             f"val loss {record['val_loss']:.4f}  val accuracy {record['val_accuracy']:.4f}  "
-            f"rate {record['rate']:.4f}  {record['seconds']:.1f} s"
+            f"lr {record['lr']:.4f}  {record['seconds']:.1f} s"
         )
         self._print(f"{name}  {line}" if name else line)
 

@@ -1,157 +1,146 @@
-"""Every setting of a training run, as data: its default, its allowed values, what it means.
+"""Every setting of a training run: its default, its allowed values, what it means.
 
-Owns the `Recipe` that lands in the checkpoint. Knows nothing of which values go well together
-(`training.recipes`), of images or of the command line, and loads no network library before a recipe is made.
+The fields of `Recipe` are the command's flags, the keys of a TOML file, and what is stored in the checkpoint.
 """
 
 import hashlib
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, get_args, get_origin
+
+from annotated_types import Ge, Le, MultipleOf
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from training.data.sources import parse_data
 
 if TYPE_CHECKING:
     from models.networks.registry import Architecture
 
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """The numbers from `low` to `high`, both included; only multiples of `step`, if there is one."""
-
-    low: float
-    high: float
-    step: int | None = None
-
-    def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high and (self.step is None or value % self.step == 0)
-
-    def __str__(self) -> str:
-        return f"{f'a multiple of {self.step} ' if self.step else ''}from {self.low:g} to {self.high:g}"
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """A few values."""
-
-    values: tuple[object, ...]
-
-    def __contains__(self, value: object) -> bool:
-        return value in self.values
-
-    def __str__(self) -> str:
-        return "one of " + ", ".join(map(str, self.values))
-
-
-YES_NO = OneOf((True, False))
-ANY_NAME = None  # checked where the names are known
-DATA_SETS = ("digits", "cifar10", "cifar100", "stl10", "folder")
 TYPES: dict[object, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-# 19 are what a prediction set of 95 % needs to be less than all labels.
-FEWEST_CALIBRATION_IMAGES = 20
+# A prediction set of 95 % needs 19 calibration images to be smaller than all labels.
+MIN_CALIBRATION_IMAGES = 20
 
 
-class TrainingError(Exception):
-    """A run that cannot go on. The message is one line that names the thing and the fault."""
-
-    signal_number = 0  # of the signal that stopped it, if one did
-
-
-def one_line_message(error: BaseException) -> str:
-    """What an error says, on one line; its kind, where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _setting(default: Any, meaning: str, allowed: Range | OneOf | None) -> Any:
-    return field(default=default, metadata={"meaning": meaning, "allowed": allowed})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class Recipe(BaseModel):
     """All that decides which weights a run ends with, on one machine.
 
-    Raises ValueError, naming the field, its value and the allowed range.
+    Raises ValueError with one line that names the field, its value and the allowed range.
     """
 
-    data: str = _setting(MISSING, "what to learn: digits, cifar10, cifar100, stl10 or folder:PATH", ANY_NAME)
-    val_share: float = _setting(0.1, "share of each class to choose among runs by", Range(0.01, 0.5))
-    calibration_share: float = _setting(0.1, "share of each class for the calibration", Range(0, 0.5))
-    test_share: float = _setting(0.1, "share of each class for the final figures", Range(0, 0.5))
-    skip_unreadable: bool = _setting(False, "leave out images that cannot be read, and count them", YES_NO)
-    size: int = _setting(32, "side of the network's square input, in pixels", Range(32, 512, step=32))
-    channels: int = _setting(3, "1 trains on grayscale, 3 on RGB", OneOf((1, 3)))
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    architecture: str = _setting("vgg16_bn", "vgg11, vgg13, vgg16, vgg19, each also with _bn, alexnet, ...", ANY_NAME)
-    head: str = _setting("pooled", "linear, paper or pooled; alexnet has paper alone", ANY_NAME)
-    width: float = _setting(1.0, "multiplies every count of channels and hidden units", Range(1 / 64, 16))
-    init: str = _setting("", "a checkpoint whose weights to start from", ANY_NAME)
-    freeze: str = _setting("none", "what keeps the weights it starts from", OneOf(("none", "features")))
+    data: str = Field(description="digits, cifar10, cifar100, stl10 or folder:PATH")
+    val_share: float = Field(0.1, description="share of each class for validation", ge=0.01, le=0.5)
+    calibration_share: float = Field(0.1, description="share of each class for the calibration", ge=0, le=0.5)
+    test_share: float = Field(0.1, description="share of each class for the test", ge=0, le=0.5)
+    skip_unreadable: bool = Field(False, description="leave out images that cannot be read, and count them")
+    size: int = Field(32, description="side of the network's square input, in pixels", ge=32, le=512, multiple_of=32)
+    channels: Literal[1, 3] = Field(3, description="1 trains on grayscale, 3 on RGB")
 
-    epochs: int = _setting(20, "passes over the training images", Range(1, 10_000))
-    batch_size: int = _setting(128, "images a step, of all processes together", Range(2, 65_536))
-    rate: float = _setting(0.1, "peak learning rate of a step", Range(1e-6, 10))
-    schedule: str = _setting("triangular", "the rate's way", OneOf(("triangular", "one_cycle", "constant", "plateau")))
-    warmup: float = _setting(0.2, "share of the steps on which the rate rises", Range(0, 0.9))
-    patience: int = _setting(5, "epochs without a better val accuracy before plateau divides by 10", Range(1, 1000))
-    momentum: float = _setting(0.9, "of SGD", Range(0, 0.999))
-    nesterov: bool = _setting(True, "looks ahead by the momentum (Nesterov)", YES_NO)
-    weight_decay: float = _setting(5e-4, "L2 decay of weights, not of biases or BatchNorm", Range(0, 1))
-    bias_rate: float = _setting(1.0, "multiplies the rate of BatchNorm's biases", Range(0.01, 100))
-    clip: float = _setting(1.0, "largest norm of a step's gradient", Range(1e-3, 1e6))
-    label_smoothing: float = _setting(0.1, "share of the target spread over all classes", Range(0, 0.9))
-    balance: str = _setting("none", "what evens out classes of unequal size", OneOf(("none", "weights", "sampling")))
-    ema_decay: float = _setting(0.99, "decay a step of the averaged weights; 0 for no average", Range(0, 0.9999))
+    architecture: str = Field("vgg16_bn", description="vgg11, vgg13, vgg16, vgg19, each also with _bn, alexnet, ...")
+    head: str = Field("pooled", description="linear, paper or pooled; alexnet has paper alone")
+    width: float = Field(1.0, description="multiplies every count of channels and hidden units", ge=1 / 64, le=16)
+    init: str = Field("", description="the checkpoint whose weights the run starts from")
+    freeze: Literal["none", "features"] = Field("none", description="which weights stay as they start")
 
-    shift: float = _setting(0.125, "largest random shift, as a share of the side", Range(0, 0.5))
-    shrink: float = _setting(0.0, "largest random shrinking, as a share of the side", Range(0, 0.9))
-    scale_jitter: float = _setting(1.0, "largest random scale, of which a random square is cut", Range(1, 4))
-    border: str = _setting("reflect", "what shows beyond an image's edge", OneOf(("reflect", "black")))
-    flip: str = _setting("alternating", "mirroring left to right", OneOf(("none", "random", "alternating")))
-    cutout: float = _setting(0.0, "side of a grey square put anywhere, as a share of the side", Range(0, 1))
-    contrast: float = _setting(1.0, "largest random gain of contrast", Range(1, 16))
-    invert: bool = _setting(False, "shows half of the images as negatives", YES_NO)
+    epochs: int = Field(20, description="passes over the training images", ge=1, le=10_000)
+    batch_size: int = Field(128, description="images of a step, over all processes", ge=2, le=65_536)
+    lr: float = Field(0.1, description="peak learning rate of a step", ge=1e-6, le=10)
+    schedule: Literal["triangular", "one_cycle", "constant", "plateau"] = Field(
+        "triangular", description="how the learning rate changes over the run"
+    )
+    warmup: float = Field(0.2, description="share of the steps in which the learning rate rises", ge=0, le=0.9)
+    patience: int = Field(5, description="epochs without a better val accuracy until plateau divides", ge=1, le=1000)
+    momentum: float = Field(0.9, description="momentum of SGD", ge=0, le=0.999)
+    nesterov: bool = Field(True, description="Nesterov momentum")
+    weight_decay: float = Field(5e-4, description="L2 decay of weights, not of biases or BatchNorm", ge=0, le=1)
+    bias_lr_factor: float = Field(1.0, description="factor of the learning rate of BatchNorm's biases", ge=0.01, le=100)
+    clip: float = Field(1.0, description="largest norm of a step's gradient", ge=1e-3, le=1e6)
+    label_smoothing: float = Field(0.1, description="share of the target spread over all classes", ge=0, le=0.9)
+    balance: Literal["none", "weights", "sampling"] = Field("none", description="how unequal classes are balanced")
+    ema_decay: float = Field(0.99, description="decay of the averaged weights a step; 0: none", ge=0, le=0.9999)
 
-    calibration: str = _setting("lac", "score of the prediction sets", OneOf(("lac", "aps")))
+    shift: float = Field(0.125, description="largest random shift, as a share of the side", ge=0, le=0.5)
+    shrink: float = Field(0.0, description="largest random shrinking, as a share of the side", ge=0, le=0.9)
+    scale_jitter: float = Field(1.0, description="largest random scale, of which a random square is cut", ge=1, le=4)
+    border: Literal["reflect", "black"] = Field("reflect", description="what shows beyond an image's edge")
+    flip: Literal["none", "random", "alternating"] = Field("alternating", description="mirroring from left to right")
+    cutout: float = Field(0.0, description="side of a grey square put anywhere, as a share of the side", ge=0, le=1)
+    contrast: float = Field(1.0, description="largest random gain of contrast", ge=1, le=16)
+    invert: bool = Field(False, description="show half of the images as negatives")
 
-    threads: int = _setting(0, "CPU threads of the network; 0 is one a core", Range(0, 1024))
-    precision: str = _setting("auto", "auto is bfloat16 where it is fast", OneOf(("auto", "float32", "bfloat16")))
-    seed: int = _setting(0, "of the split, the first weights and all that is random", Range(0, 2**63 - 1))
+    calibration: Literal["lac", "aps"] = Field("lac", description="conformal score of the prediction sets")
 
-    def __post_init__(self) -> None:
-        for f in fields(self):
-            value, allowed = getattr(self, f.name), f.metadata["allowed"]
-            fits = type(value) is f.type or (f.type is float and type(value) is int)
-            if not fits:
-                raise ValueError(f"{f.name} is {value!r}, but must be {TYPES[f.type]}")
-            if allowed is not ANY_NAME and value not in allowed:
-                raise ValueError(f"{f.name} is {value!r}, but must be {allowed}")
-        dataset_kind(self.data)
+    threads: int = Field(0, description="CPU threads of the network; 0 is one a core", ge=0, le=1024)
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto is bfloat16 where it is fast")
+    seed: int = Field(0, description="seed of the split, the first weights and everything random", ge=0, le=2**63 - 1)
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ValueError(_first_fault(error)) from None
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        parse_data(self.data)
         self.network(num_classes=2)
         if self.freeze != "none" and not self.init:
             raise ValueError(f"freeze is {self.freeze!r}, but needs init, the checkpoint whose weights are to be kept")
+        return self
+
+    def with_settings(self, **settings: Any) -> "Recipe":
+        """The recipe with other values for these fields, validated anew. Raises ValueError."""
+        return Recipe(**{**self.model_dump(), **settings})
 
     def network(self, num_classes: int) -> "Architecture":
-        """The network for that many classes."""
+        """The network for that many classes. Raises ValueError for names that do not exist."""
+        # Imported here because it loads torch, and --help must be immediate.
         from models.networks.registry import Architecture
 
         return Architecture(self.architecture, num_classes, self.channels, self.size, self.head, self.width)
 
     @property
     def train_side(self) -> int:
-        """Of the training images in memory, in pixels."""
+        """Side of the training images in memory, in pixels."""
         return round(self.size * self.scale_jitter)
 
     def seed_for(self, purpose: str, number: int = 0) -> int:
-        """An independent seed for one purpose and, say, one step: no random state outlives a step."""
+        """An independent seed for one purpose and, for example, one step. No random state outlives a step."""
         return int.from_bytes(hashlib.sha256(f"{self.seed} {purpose} {number}".encode()).digest()[:8])
 
 
-def dataset_kind(data: str) -> str:
-    """`folder` for `folder:PATH`, else the data set's own name. Raises ValueError."""
-    name, _, path = data.partition(":")
-    if name not in DATA_SETS or (name == "folder") != bool(path):
-        known = ", ".join(name if name != "folder" else "folder:PATH" for name in DATA_SETS)
-        raise ValueError(f"data is {data!r}, but must be one of {known}")
-    return name
+def recipe_fields() -> dict[str, FieldInfo]:
+    """The fields of a recipe by name, without `data`."""
+    return {name: field for name, field in Recipe.model_fields.items() if name != "data"}
 
 
-def recipe_fields() -> list[Field[Any]]:
-    """The fields of a recipe but `data`, each with `meaning` and `allowed` in its metadata."""
-    return [f for f in fields(Recipe) if f.name != "data"]
+def field_type(field: FieldInfo) -> type:
+    """The Python type of a field's values."""
+    if get_origin(field.annotation) is Literal:
+        return type(get_args(field.annotation)[0])
+    return cast(type, field.annotation)
+
+
+def describe_range(field: FieldInfo) -> str:
+    """Which values a field allows, in words; empty where its type says everything."""
+    if get_origin(field.annotation) is Literal:
+        return "one of " + ", ".join(map(str, get_args(field.annotation)))
+    low = next((limit.ge for limit in field.metadata if isinstance(limit, Ge)), None)
+    high = next((limit.le for limit in field.metadata if isinstance(limit, Le)), None)
+    step = next((limit.multiple_of for limit in field.metadata if isinstance(limit, MultipleOf)), None)
+    return f"{f'a multiple of {step} ' if step else ''}from {low:g} to {high:g}" if low is not None else ""
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_url=False)[0]
+    if fault["type"] == "value_error":  # raised by _check_together, in words of its own
+        return str(fault["ctx"]["error"])
+    name, value = str(fault["loc"][0]), fault["input"]
+    if fault["type"] == "missing":
+        return f"{name} is missing"
+    if fault["type"] == "extra_forbidden":
+        return f"{name} is not a setting of a recipe; the settings are {', '.join(sorted(recipe_fields()))}"
+    field = Recipe.model_fields[name]
+    wanted = field_type(field)
+    right_type = type(value) is wanted or (wanted is float and type(value) is int)
+    return f"{name} is {value!r}, but must be {(right_type and describe_range(field)) or TYPES[wanted]}"

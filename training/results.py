@@ -4,8 +4,6 @@ Owns which split gives which result. The calibration split gives the temperature
 tables. The held-out split gives the metrics.
 """
 
-from dataclasses import asdict
-
 from torch import Tensor, nn
 
 from models.checkpoint import Checkpoint, CheckpointMetadata
@@ -57,7 +55,7 @@ def build_metadata(
         metrics=metrics,
         history=trained.history,
         dataset=_describe_dataset(dataset),
-        recipe={**asdict(recipe), **({"init_version": start.version} if start else {})},
+        recipe={**recipe.model_dump(), **({"init_version": start.version} if start else {})},
         seed=recipe.seed,
     ), evaluation
 

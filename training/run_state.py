@@ -1,7 +1,7 @@
 """The state of an unfinished run, in a file beside the checkpoint that it is to become.
 
-Owns the file, when it is due, and the signals that ask a run to stop. The state is tensors and primitives,
-read with `weights_only`; knows nothing of what they mean.
+Owns the file, when it is due, and the signals that ask a run to stop. The state is tensors and primitives, read with
+`weights_only`.
 """
 
 import shutil
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from models.files import replace_atomically
-from training.recipe import TrainingError, one_line_message
+from training.errors import TrainingError, one_line_message
 
 FORMAT = 1
 SUFFIX = ".state"
@@ -42,7 +42,7 @@ class StateFile:
         self.path, self.interval_seconds, self.clock = path, interval_seconds, clock
         self.written = clock()
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         return self.clock() - self.written >= self.interval_seconds
 
     def write(self, state: State) -> None:

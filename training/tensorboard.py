@@ -1,6 +1,6 @@
 """TensorBoard's view of a run, on request.
 
-Owns the writing of its files. Knows nothing of networks.
+Owns the writing of its files.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ class TensorBoard:
     """Passes everything on to `watch`, and writes each epoch's record as one scalar a name."""
 
     def __init__(self, watch: Callback, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter  # here because tensorboard may not be installed
 
         self.watch = watch
         self.writer = SummaryWriter(folder)

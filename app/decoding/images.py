@@ -1,7 +1,7 @@
 """From the bytes of one image file to the network's pixels, whatever the bytes are.
 
-Owns which formats are read, how much work a file may ask for, and the translation of Pillow's errors:
-the one place that knows them. Knows nothing of HTTP or queues.
+Owns which formats are read, how much work a file may ask for, and the translation of Pillow's errors: the one place
+that knows them.
 """
 
 import io
@@ -10,23 +10,11 @@ import warnings
 from PIL import Image, UnidentifiedImageError
 
 from app.errors import ImageTooLarge, ServiceError, UndecodableImage, UnsupportedFormat
+from models.image_formats import list_formats, recognise_format
 from models.preprocess import Pixels, Preprocessing, preprocess
 
-SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"BM", "BMP"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-    (b"II+\x00", "TIFF"),
-    (b"MM\x00+", "TIFF"),
-)
-FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF")
-
-# A progressive JPEG is decoded once per scan, and a scan can be ten bytes long, so a small file can
-# ask for minutes. Encoders write about ten scans; a hundred is beyond any of them.
+# A progressive JPEG is decoded once for each scan, and a scan can be ten bytes long. So a small file can take minutes.
+# Encoders write about ten scans; none writes a hundred.
 MAX_SCANS = 100
 MAX_SCANS_AT_FULL_SIZE = 10
 START_OF_SCAN = b"\xff\xda"
@@ -38,7 +26,9 @@ def decode(data: bytes, preprocessing: Preprocessing, max_image_pixels: int) -> 
     Raises UnsupportedFormat, ImageTooLarge (by the header, before anything is decoded) and
     UndecodableImage.
     """
-    name = _format(data)
+    name = recognise_format(data)
+    if name is None:
+        raise UnsupportedFormat(f"The data are not an image of an allowed format ({list_formats()}).")
     try:
         with Image.open(io.BytesIO(data), formats=[name]) as image:
             _check_work(image, name, data, max_image_pixels)
@@ -49,8 +39,8 @@ def decode(data: bytes, preprocessing: Preprocessing, max_image_pixels: int) -> 
         raise
     except UnidentifiedImageError as error:
         raise UndecodableImage(f"The {name} file's header cannot be read.") from error
-    # What Pillow's plugins raise for broken data is not one class: OSError, SyntaxError, struct.error,
-    # zlib.error, KeyError, MemoryError and more, by format. Whatever it is, it is these bytes' fault.
+    # For broken data Pillow's plugins raise many classes, by format: OSError, SyntaxError, struct.error, zlib.error,
+    # KeyError, MemoryError and more. All of them mean that these bytes cannot be decoded.
     except Exception as error:
         raise UndecodableImage(f"The {name} file cannot be decoded: it is truncated or corrupt.") from error
 
@@ -63,15 +53,6 @@ def limit_pixels(max_image_pixels: int) -> None:
     """
     Image.MAX_IMAGE_PIXELS = max_image_pixels
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-
-
-def _format(data: bytes) -> str:
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    for signature, name in SIGNATURES:
-        if data.startswith(signature):
-            return name
-    raise UnsupportedFormat(f"The data are not an image of an allowed format ({', '.join(FORMATS)}).")
 
 
 def _check_work(image: Image.Image, name: str, data: bytes, max_image_pixels: int) -> None:

@@ -1,7 +1,6 @@
 """What happens around every request, whatever its route.
 
-Owns the request id, the last line of defence against unforeseen errors, the request's log line and its
-counts. Knows nothing of routes or models.
+Owns the request id, the last line of defence against unforeseen errors, the request's log line and its counts.
 """
 
 import logging
@@ -11,9 +10,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import Draining, Internal, ServiceError, problem
+from app.errors import Draining, Internal, ServiceError, problem_response
 from app.health import Phase
-from app.http.parameters import request_id_of
+from app.http.parameters import choose_request_id
 from app.logs import FIELDS
 from app.service import Service
 
@@ -48,7 +47,7 @@ class RequestMiddleware:
                     raise Draining
                 await self.app(scope, exchange.receive, exchange.send)
             except ServiceError as error:
-                await exchange.fail(error.bare())
+                await exchange.fail(error.without_traceback())
             except ClientDisconnect:
                 log.debug("the client hung up", extra={FIELDS: {"id": exchange.request_id}})
             except Exception:
@@ -81,7 +80,7 @@ class _Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.started = time.monotonic()
-        self.request_id = request_id_of(Headers(scope=scope).get("x-request-id"))
+        self.request_id = choose_request_id(Headers(scope=scope).get("x-request-id"))
         self.status = CLIENT_CLOSED_REQUEST
         self.received_bytes = 0
         self._scope, self._receive, self._send = scope, receive, send
@@ -105,4 +104,4 @@ class _Exchange:
     async def fail(self, error: ServiceError) -> None:
         """Answers with `error`, unless an answer has begun already."""
         if self.status == CLIENT_CLOSED_REQUEST:
-            await problem(error, self.request_id)(self._scope, self._receive, self.send)
+            await problem_response(error, self.request_id)(self._scope, self._receive, self.send)

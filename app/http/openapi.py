@@ -1,6 +1,6 @@
 """The parts of the OpenAPI document that FastAPI cannot derive from the code.
 
-Owns parameters, request bodies and the problem responses. Knows nothing of how they are served.
+Owns parameters, request bodies and the problem responses.
 """
 
 from typing import Any
@@ -21,22 +21,6 @@ _INSTANCES = {
 }
 _FORM = {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
 
-PREDICT_PARAMETERS: dict[str, Any] = {
-    "parameters": [
-        {
-            "name": "top_k",
-            "in": "query",
-            "description": "labels in `top`, up to all; by default 5, or all if fewer",
-            "schema": {"type": "integer", "minimum": 1},
-        },
-        {
-            "name": "coverage",
-            "in": "query",
-            "description": "adds a prediction set of this coverage",
-            "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
-        },
-    ]
-}
 IMAGES_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -50,7 +34,17 @@ IMAGES_BODY: dict[str, Any] = {
 }
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def document_parameters(schemas: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A route's `parameters`, from the JSON schema of each query parameter."""
+    return {"parameters": [_document_parameter(name, schema) for name, schema in schemas.items()]}
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """A route's `responses` for these error statuses."""
     content = {PROBLEM_MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
     return {status: {"description": "a problem document", "content": content} for status in statuses}
+
+
+def _document_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    values = {key: value for key, value in schema.items() if key not in ("title", "default", "description")}
+    return {"name": name, "in": "query", "description": schema["description"], "schema": values}

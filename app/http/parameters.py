@@ -1,65 +1,96 @@
-"""What a caller may ask for besides the images: query parameters and headers, and their ranges.
+"""What a caller may ask for besides the images: query parameters and headers.
 
-Owns their checks; every fault names the parameter, its value and the range. Knows nothing of routes.
+Owns their ranges. Every error names the parameter, its value and the range.
 """
 
 import math
 import random
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic.json_schema import SkipJsonSchema
+from starlette.datastructures import QueryParams
 
 from app.errors import InvalidParameter
 
 DEFAULT_TOP_K = 5
-INTEGER, NUMBER = TypeAdapter(int), TypeAdapter(float)  # what FastAPI reads parameters with
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+BOUNDS = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "above", "exclusiveMaximum": "below"}
 
 
-def top_k_of(text: str | None, classes: int) -> int:
-    """The integer in `text`, or 5 or the number of classes if that is smaller. Raises InvalidParameter."""
-    if text is None:
-        return min(DEFAULT_TOP_K, classes)
-    value = _parsed(INTEGER, text)
-    if not 1 <= value <= classes:
-        raise InvalidParameter(f"top_k is {text!r}, but must be an integer in 1..{classes}.")
-    return int(value)
+@dataclass(frozen=True, slots=True)
+class PredictQuery:
+    """The query parameters of `POST /predict`. A field checks its parameter and documents it in OpenAPI.
+
+    This is a dataclass because pydantic fills one in less time than a `BaseModel`. `SkipJsonSchema` keeps
+    null, which means that the parameter is absent, out of the document.
+    """
+
+    top_k: Annotated[
+        Annotated[int, Field(ge=1)] | SkipJsonSchema[None],
+        Field(description="number of labels in `top`, at most all of them; by default 5, or all if there are fewer"),
+    ] = None
+    coverage: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | SkipJsonSchema[None],
+        Field(description="adds to each prediction a prediction set of this coverage"),
+    ] = None
+
+    def count_top_labels(self, classes: int) -> int:
+        """The number of labels in `top` for a model of that many classes."""
+        return min(DEFAULT_TOP_K, classes) if self.top_k is None else self.top_k
 
 
-def coverage_of(text: str | None, *, calibrated: bool) -> float | None:
-    """The number in `text`, above 0 and below 1. Raises InvalidParameter for others, and if it cannot be promised."""
-    if text is None:
-        return None
-    value = _parsed(NUMBER, text)
-    if not 0 < value < 1:
-        raise InvalidParameter(f"coverage is {text!r}, but must lie above 0 and below 1.")
-    if not calibrated:
+NO_PARAMETERS = PredictQuery()
+_ADAPTER = TypeAdapter(PredictQuery)
+_NUMBER = TypeAdapter(float)
+PREDICT_SCHEMAS: dict[str, dict[str, Any]] = _ADAPTER.json_schema()["properties"]  # by the parameter's name
+
+
+def read_predict_query(parameters: QueryParams, classes: int, *, calibrated: bool) -> PredictQuery:
+    """The query of a request to a model of that many classes. Unknown parameters are ignored.
+
+    Raises InvalidParameter for a value out of its range, and for a coverage if the checkpoint has no calibration.
+    """
+    items = parameters.multi_items()
+    if not items:
+        return NO_PARAMETERS
+    values = dict(items)  # if a parameter is repeated, its last value counts
+    try:
+        query: PredictQuery = _ADAPTER.validator.validate_python(values)
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        raise _range_error(name, values[name], classes) from error
+    if query.top_k is not None and query.top_k > classes:
+        raise _range_error("top_k", values["top_k"], classes)
+    if query.coverage is not None and not calibrated:
         raise InvalidParameter(
-            f"coverage is {text!r}, but this checkpoint has no calibration to take prediction sets from."
+            f"coverage is {values['coverage']!r}, but the checkpoint has no calibration, which prediction sets need."
         )
-    return value
+    return query
 
 
-def timeout_of(header: str | None, limit_seconds: float) -> float:
-    """Seconds from `X-Request-Timeout`, cut to the server's own limit. Raises InvalidParameter."""
+def read_timeout(header: str | None, limit_seconds: float) -> float:
+    """Seconds from `X-Request-Timeout`, at most the server's own limit. Raises InvalidParameter."""
     if header is None:
         return limit_seconds
-    seconds = _parsed(NUMBER, header)
+    try:
+        seconds = _NUMBER.validate_python(header)
+    except ValidationError:
+        seconds = math.nan  # refused below
     if not 0 < seconds < math.inf:
         raise InvalidParameter(f"X-Request-Timeout is {header!r}, but must be a positive, finite number of seconds.")
     return min(seconds, limit_seconds)
 
 
-def request_id_of(header: str | None) -> str:
-    """The caller's `X-Request-ID` if it is a sane one, else a fresh one."""
+def choose_request_id(header: str | None) -> str:
+    """The caller's `X-Request-ID` if it matches `REQUEST_ID`, else a random one."""
     return header if header is not None and REQUEST_ID.fullmatch(header) else f"{random.getrandbits(128):032x}"
 
 
-def _parsed(kind: TypeAdapter[Any], text: str) -> float:
-    """NaN for what is not of that kind, which lies in no range."""
-    try:
-        value: float = kind.validate_python(text)
-    except ValidationError:
-        return math.nan
-    return value
+def _range_error(name: str, text: str, classes: int) -> InvalidParameter:
+    schema = PREDICT_SCHEMAS[name] | ({"maximum": classes} if name == "top_k" else {})
+    bounds = " and ".join(f"{words} {schema[bound]}" for bound, words in BOUNDS.items() if bound in schema)
+    kind = "an integer" if schema["type"] == "integer" else "a number"
+    return InvalidParameter(f"{name} is {text!r}, but must be {kind} {bounds}.")

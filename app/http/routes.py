@@ -1,6 +1,6 @@
 """The routes of the native interface.
 
-Owns each route's parameters, headers and status codes. Knows nothing of how an answer is found.
+Owns each route's parameters, headers and status codes.
 """
 
 import asyncio
@@ -20,11 +20,20 @@ from starlette.types import Receive, Scope, Send
 from app.auth import check_key
 from app.errors import DeadlineExceeded, InvalidCheckpoint, NotFound, ReloadFailed, ServiceError
 from app.health import Health
-from app.http.openapi import IMAGES_BODY, PREDICT_PARAMETERS, problems
-from app.http.parameters import coverage_of, timeout_of, top_k_of
-from app.http.schemas import HealthReport, ModelInfo, Predictions, Reloaded, dump, model_id, model_info, prediction
+from app.http.openapi import IMAGES_BODY, document_parameters, problem_responses
+from app.http.parameters import PREDICT_SCHEMAS, read_predict_query, read_timeout
+from app.http.schemas import (
+    HealthReport,
+    ModelInfo,
+    Predictions,
+    Reloaded,
+    model_id_fields,
+    model_info_fields,
+    prediction_fields,
+    to_json,
+)
 from app.http.uploads import read_uploads
-from app.logs import one_line
+from app.logs import describe_error
 from app.metrics import MEDIA_TYPE
 from app.service import Service
 
@@ -88,80 +97,83 @@ guarded_routes = APIRouter(route_class=GuardedRoute)
 @guarded_routes.post(
     "/predict",
     response_model=Predictions,
-    responses=problems(400, 401, 413, 415, 422, 429, 500, 503, 504),
-    openapi_extra=PREDICT_PARAMETERS | IMAGES_BODY,
+    responses=problem_responses(400, 401, 413, 415, 422, 429, 500, 503, 504),
+    openapi_extra=document_parameters(PREDICT_SCHEMAS) | IMAGES_BODY,
 )
 async def predict(request: Request) -> Response:
     """Classifies every image of the body."""
-    service, query, started = service_of(request), request.query_params, request.state.started
+    service, started = service_of(request), request.state.started
     settings = service.settings
-    deadline = started + timeout_of(request.headers.get("x-request-timeout"), settings.request_timeout)
+    deadline = started + read_timeout(request.headers.get("x-request-timeout"), settings.request_timeout)
     with service.pipeline() as pipeline, service.body_memory.reserve() as reservation:
         model = pipeline.model
-        labels, top_k = model.description.labels, top_k_of(query.get("top_k"), len(model.description.labels))
-        coverage = coverage_of(query.get("coverage"), calibrated=model.description.calibration is not None)
+        labels, calibrated = model.metadata.labels, model.metadata.calibration is not None
+        query = read_predict_query(request.query_params, len(labels), calibrated=calibrated)
         pipeline.queue.check_capacity()  # a body that will be refused need not be read
-        async with within(deadline):
+        async with fail_after(deadline):
             uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, reservation)
-        async with while_connected(request):
-            outcomes = await pipeline.classify([upload.data for upload in uploads], deadline, coverage)
+        async with cancel_on_disconnect(request):
+            outcomes = await pipeline.classify([upload.data for upload in uploads], deadline, query.coverage)
     raise_if_all_failed(outcomes)
+    top_k = query.count_top_labels(len(labels))
     predictions = [
-        prediction(outcome, labels, top_k, coverage, upload.filename)
+        prediction_fields(outcome, labels, top_k, query.coverage, upload.filename)
         for outcome, upload in zip(outcomes, uploads, strict=True)
     ]
     times = times_in_ms(outcomes, started)
     request.state.log = {"images": len(uploads), "version": model.version, **times}
     headers = {"X-Model-Version": model.version, "Server-Timing": server_timing(times)}
-    return Response(dump({"model": model_id(model), "predictions": predictions}), headers=headers, media_type=JSON)
+    return Response(
+        to_json({"model": model_id_fields(model), "predictions": predictions}), headers=headers, media_type=JSON
+    )
 
 
-@guarded_routes.get("/model", response_model=ModelInfo, responses=problems(401, 503))
+@guarded_routes.get("/model", response_model=ModelInfo, responses=problem_responses(401, 503))
 async def model(request: Request) -> Response:
     """What the server answers with: name, version, labels, preprocessing, metrics, limits."""
     service = service_of(request)
     with service.pipeline() as pipeline:
-        body = dump(model_info(pipeline.model, service.settings))
+        body = to_json(model_info_fields(pipeline.model, service.settings))
         return Response(body, headers={"X-Model-Version": pipeline.model.version}, media_type=JSON)
 
 
-@guarded_routes.post("/admin/reload", response_model=Reloaded, responses=problems(401, 404, 422, 500, 503))
+@guarded_routes.post("/admin/reload", response_model=Reloaded, responses=problem_responses(401, 404, 422, 500, 503))
 async def reload(request: Request) -> Response:
     """Loads the checkpoint's file anew and lets it take over; needs an API key, and there must be one."""
     service = service_of(request)
     if not service.keys:
         raise NotFound(f"There is no {request.url.path} where no API keys are set.")
     with service.pipeline() as pipeline:
-        previous = model_id(pipeline.model)
+        previous = model_id_fields(pipeline.model)
     try:
         loaded = await service.reload()
     except ValueError as error:
         raise InvalidCheckpoint(f"{error}; the model before it serves on.") from error
     except Exception as error:
-        log.error("reload: %s; the model before it serves on", one_line(error))  # noqa: TRY400
+        log.error("reload: %s; the model before it serves on", describe_error(error))  # noqa: TRY400
         raise ReloadFailed(f"The load failed with {type(error).__name__}; the model before it serves on.") from error
-    return Response(dump({"model": model_id(loaded), "previous": previous}), media_type=JSON)
+    return Response(to_json({"model": model_id_fields(loaded), "previous": previous}), media_type=JSON)
 
 
 @open_routes.get("/health/live", response_model=HealthReport, responses={503: {"model": HealthReport}})
 async def live(request: Request) -> Response:
     """200 while the process can make progress, also while it loads or drains."""
     health = service_of(request).health
-    return report(health, healthy=health.live)
+    return health_response(health, healthy=health.live)
 
 
 @open_routes.get("/health/ready", response_model=HealthReport, responses={503: {"model": HealthReport}})
 async def ready(request: Request) -> Response:
     """200 while requests should be sent here."""
     health = service_of(request).health
-    return report(health, healthy=health.ready)
+    return health_response(health, healthy=health.ready)
 
 
 @open_routes.get("/health/startup", response_model=HealthReport, responses={503: {"model": HealthReport}})
 async def startup(request: Request) -> Response:
     """200 from the first time that the service was ready."""
     health = service_of(request).health
-    return report(health, healthy=health.started)
+    return health_response(health, healthy=health.started)
 
 
 @metrics_routes.get("/metrics", response_class=Response)
@@ -170,8 +182,8 @@ async def metrics(request: Request) -> Response:
     return Response(service_of(request).metrics.render(), media_type=MEDIA_TYPE)
 
 
-def report(health: Health, *, healthy: bool) -> Response:
-    return Response(dump(health.report()), 200 if healthy else 503, media_type=JSON)
+def health_response(health: Health, *, healthy: bool) -> Response:
+    return Response(to_json(health.report()), 200 if healthy else 503, media_type=JSON)
 
 
 def raise_if_all_failed(outcomes: "Sequence[Classification | ServiceError]") -> None:
@@ -199,7 +211,7 @@ def server_timing(times: dict[str, float]) -> str:
 
 
 @asynccontextmanager
-async def within(deadline: float) -> AsyncIterator[None]:
+async def fail_after(deadline: float) -> AsyncIterator[None]:
     """Raises DeadlineExceeded when the deadline, in `time.monotonic` seconds, passes inside the block."""
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
@@ -209,7 +221,7 @@ async def within(deadline: float) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def while_connected(request: Request) -> AsyncIterator[None]:
+async def cancel_on_disconnect(request: Request) -> AsyncIterator[None]:
     """Cancels what the block awaits when the client hangs up; then raises ClientDisconnect.
 
     The request's body must have been read: what is received after it can only be the disconnect.

@@ -1,7 +1,7 @@
 """The shape of the answers: as models for the OpenAPI document, and the functions that fill them.
 
-Owns field names and their order. Answers are built as plain dictionaries and serialised without a
-validation pass; a test holds them against the models. Knows nothing of requests.
+Owns field names and their order. Answers are built as plain dictionaries and serialised without a validation pass; a
+test holds them against the models.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ class ImageError(BaseModel):
     status: int
 
 
-class Prediction(BaseModel):
+class PredictionItem(BaseModel):
     """One image's answer; where `error` is set, everything else but `filename` is null."""
 
     label: str | None
@@ -67,7 +67,7 @@ class Predictions(BaseModel):
     """The answer of `POST /predict`; `predictions` is in the order of the images."""
 
     model: ModelId
-    predictions: list[Prediction]
+    predictions: list[PredictionItem]
 
 
 class Reloaded(BaseModel):
@@ -118,26 +118,26 @@ class HealthReport(BaseModel):
     reason: str | None = None
 
 
-def dump(document: Any) -> bytes:
+def to_json(document: Any) -> bytes:
     """JSON bytes; numpy's float32 keep their short form."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def prediction(
+def prediction_fields(
     outcome: "Classification | ServiceError",
     labels: tuple[str, ...],
     top_k: int,
     coverage: float | None,
     filename: str | None,
 ) -> dict[str, Any]:
-    """The fields of one `Prediction`."""
+    """The fields of one `PredictionItem`."""
     fields: dict[str, Any] = dict.fromkeys(
         ("label", "index", "probability", "typicality", "top", "probabilities", "error")
     )
     if filename:
         fields["filename"] = filename
     if isinstance(outcome, ServiceError):
-        return {**fields, "error": outcome.summary()}
+        return {**fields, "error": outcome.to_item()}
     score = outcome.timed.prediction
     probabilities = score.probabilities
     top = [
@@ -155,21 +155,21 @@ def prediction(
     }
 
 
-def model_id(model: "LoadedModel") -> dict[str, str]:
+def model_id_fields(model: "LoadedModel") -> dict[str, str]:
     """The fields of `ModelId`."""
-    return {"name": model.description.architecture.name, "version": model.version}
+    return {"name": model.metadata.architecture.name, "version": model.version}
 
 
-def model_info(model: "LoadedModel", settings: "Settings") -> dict[str, Any]:
+def model_info_fields(model: "LoadedModel", settings: "Settings") -> dict[str, Any]:
     """The fields of `ModelInfo`."""
-    description, classifiers = model.description, model.classifiers
-    calibration, temperature = description.calibration, description.temperature
+    metadata, classifiers = model.metadata, model.classifiers
+    calibration, temperature = metadata.calibration, metadata.temperature
     return {
-        **model_id(model),
-        "labels": description.labels,
-        "architecture": description.architecture,
-        "preprocessing": description.preprocessing,
-        "metrics": description.metrics,
+        **model_id_fields(model),
+        "labels": metadata.labels,
+        "architecture": metadata.architecture,
+        "preprocessing": metadata.preprocessing,
+        "metrics": metadata.metrics,
         "calibration": calibration
         and {"kind": calibration.kind, "images": calibration.images, "temperature": temperature},
         "temperature": temperature,
@@ -177,5 +177,5 @@ def model_info(model: "LoadedModel", settings: "Settings") -> dict[str, Any]:
         "dtype": str(classifiers[0].dtype).removeprefix("torch."),
         "max_batch": max(classifier.max_batch_size for classifier in classifiers),
         "limits": settings.limits(),
-        "created_at": description.created_at,
+        "created_at": metadata.created_at,
     }

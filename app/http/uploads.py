@@ -1,7 +1,6 @@
 """From a request's body to the image files in it, within the limits and in their order.
 
-Owns the three forms of a body (raw, multipart, JSON) and reading no more of it than is allowed. Knows
-nothing of what an image is.
+Owns the three forms of a body (raw, multipart, JSON) and reading no more of it than is allowed.
 """
 
 import asyncio

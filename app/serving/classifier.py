@@ -16,8 +16,8 @@ from models.device import find_device, has_fast_bfloat16
 from models.golden import golden_pixels, largest_probability_change
 from models.inference.fuse import fuse
 from models.inference.prepack import can_prepack, prepack
+from models.predictions import Logits, Prediction, make_predictions
 from models.preprocess import Pixels, normalise
-from models.probabilities import Logits, Prediction, make_predictions
 
 log = logging.getLogger("vggserve.classifier")
 
@@ -31,13 +31,13 @@ class Classifier:
     """A network that is placed on a device and fused for inference. Used by one thread at a time."""
 
     def __init__(
-        self, model: nn.Module, description: CheckpointMetadata, device: torch.device, dtype: torch.dtype
+        self, model: nn.Module, metadata: CheckpointMetadata, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.name = str(device)
         self.dtype = dtype
         self.max_batch_size = 1
-        self._description = description
-        self._golden = golden_pixels(description.golden.image, description.preprocessing)
+        self._metadata = metadata
+        self._golden = golden_pixels(metadata.golden.image, metadata.preprocessing)
         self._device = device
         state = {name: _place(tensor, device, dtype) for name, tensor in model.state_dict().items()}
         model.load_state_dict(state, assign=True)
@@ -56,18 +56,18 @@ class Classifier:
 
     def make_predictions(self, logits: Logits) -> list[Prediction]:
         """(N, K) logits -> one prediction for each image."""
-        return make_predictions(torch.from_numpy(logits), self._description.temperature, self._description.calibration)
+        return make_predictions(torch.from_numpy(logits), self._metadata.temperature, self._metadata.calibration)
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
         """(N, S, S, C) uint8 -> (N, K) float32 logits, both on the classifier's device."""
-        logits: Tensor = self._model(normalise(images, self._description.preprocessing).to(self.dtype))
+        logits: Tensor = self._model(normalise(images, self._metadata.preprocessing).to(self.dtype))
         return logits.float()
 
     def measure_golden_change(self) -> float:
         """The largest difference of a probability of the golden sample from the trained network's."""
         logits = torch.from_numpy(self.compute_logits([self._golden])[0])
-        return largest_probability_change(self._description.golden, logits, self._description.temperature)
+        return largest_probability_change(self._metadata.golden, logits, self._metadata.temperature)
 
     def passes_golden_check(self) -> bool:
         """Whether the golden sample's probabilities are still within the tolerance."""
@@ -89,7 +89,7 @@ def load_classifier(
     """
     target = find_device(device)
     for candidate in [getattr(torch, dtype)] if dtype != "auto" else _candidate_dtypes(target):
-        classifier = Classifier(fuse(restore_model(checkpoint)), checkpoint.description, target, candidate)
+        classifier = Classifier(fuse(restore_model(checkpoint)), checkpoint.metadata, target, candidate)
         change = _measure_golden_change(classifier)
         if change <= TOLERANCE[candidate]:
             if target.type == "cpu":

@@ -1,12 +1,12 @@
-"""One image of a request, from its admission to its answer."""
+"""What passes through the queue: one image from its admission to its answer, and batches of images."""
 
 import asyncio
 import time
 from dataclasses import dataclass, field
 
 from app.errors import ServiceError
+from models.predictions import Prediction
 from models.preprocess import Pixels
-from models.probabilities import Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +37,20 @@ class Entry:
     queued_at: float = 0.0
     pixels: Pixels | None = None
     reserved: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images for a replica to answer, at least one."""
+
+    entries: list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """No image came for as long as the replica was ready to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The queue is closed and empty."""

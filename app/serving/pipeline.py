@@ -24,7 +24,8 @@ from app.serving.service_rate import ServiceRate
 from app.serving.worker import Worker
 from app.settings import Settings
 from models.checkpoint import Checkpoint, CheckpointMetadata
-from models.probabilities import Prediction, prediction_sets
+from models.predictions import Prediction
+from models.probabilities import prediction_sets
 
 log = logging.getLogger("vggserve.pipeline")
 
@@ -41,9 +42,9 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A checkpoint's description and version, and one autotuned classifier for each device."""
+    """A checkpoint's metadata and version, and one autotuned classifier for each device."""
 
-    description: CheckpointMetadata
+    metadata: CheckpointMetadata
     version: str
     classifiers: list[Classifier]
 
@@ -57,7 +58,7 @@ def load_model(settings: Settings, checkpoint: Checkpoint) -> LoadedModel:
     classifiers = [
         load_classifier(checkpoint, device, settings.dtype, settings.max_batch, len(devices)) for device in devices
     ]
-    return LoadedModel(checkpoint.description, checkpoint.version, classifiers)
+    return LoadedModel(checkpoint.metadata, checkpoint.version, classifiers)
 
 
 class Pipeline:
@@ -130,9 +131,9 @@ class Pipeline:
             return
         try:
             with self._metrics.decode_seconds.time():
-                pixels = decode(data, self.model.description.preprocessing, self._max_image_pixels)
+                pixels = decode(data, self.model.metadata.preprocessing, self._max_image_pixels)
         except ServiceError as error:
-            self.queue.fail(entry, error.bare())
+            self.queue.fail(entry, error.without_traceback())
         except Exception:
             log.exception("an image could not be decoded for an unforeseen reason")
             self.queue.fail(entry, Internal())
@@ -148,7 +149,7 @@ class Pipeline:
         return Classification(outcome, self._prediction_set(outcome.prediction, coverage))
 
     def _prediction_set(self, prediction: Prediction, coverage: float | None) -> list[int] | None:
-        calibration = self.model.description.calibration
+        calibration = self.model.metadata.calibration
         if calibration is None or coverage is None:
             return None
         return prediction_sets(torch.from_numpy(prediction.probabilities)[None], calibration, coverage)[0]

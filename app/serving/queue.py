@@ -10,36 +10,18 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from app.errors import DeadlineExceeded, NotReady, QueueFull, ServiceError
 from app.metrics import Metrics
-from app.serving.entry import Entry, TimedPrediction
+from app.serving.entry import Batch, Closed, Entry, Idle, TimedPrediction
 from app.serving.replica_set import ReplicaSet
 from app.serving.service_rate import ServiceRate
+from models.predictions import Prediction
 from models.preprocess import Pixels
-from models.probabilities import Prediction
 
 LATE = "The request's time was up before its image reached the model."
 NO_REPLICA = "No replica of the model is able to answer."
 TIMER_SECONDS = 0.001  # the resolution of uvloop's timers, which may fire half of it early
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Images for a replica to answer, at least one."""
-
-    entries: list[Entry]
-
-
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """No image came for as long as the replica was ready to wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The queue is closed and empty."""
 
 
 class Queue:

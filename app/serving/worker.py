@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from app.errors import Internal, ServiceError
-from app.serving.entry import Entry
-from app.serving.queue import Batch, Closed, Queue
+from app.serving.entry import Batch, Closed, Entry
+from app.serving.queue import Queue
 from app.serving.replica_set import ReplicaSet
+from models.predictions import Logits, Prediction
 from models.preprocess import Pixels
-from models.probabilities import Logits, Prediction
 
 log = logging.getLogger("vggserve.worker")
 

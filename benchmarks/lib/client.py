@@ -1,7 +1,4 @@
-"""A small HTTP/1.1 client: it costs the machine little beside the server that it measures.
-
-Owns one connection and what came back on it.
-"""
+"""A small HTTP/1.1 client, which takes little CPU time from the server that it measures."""
 
 import asyncio
 import time
@@ -12,7 +9,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer; `seconds` from the first byte sent to the last one received."""
+    """One answer. `seconds` is the time from the first byte sent to the last byte received."""
 
     status: int
     headers: dict[str, str]
@@ -56,7 +53,7 @@ class Client:
         return Reply(reply.status, reply.headers, reply.body, time.perf_counter() - started)
 
     async def close(self) -> None:
-        """Hangs up."""
+        """Closes the connection."""
         if self._writer is not None:
             self._writer.close()
             self._reader = self._writer = None

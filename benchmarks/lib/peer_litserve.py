@@ -1,7 +1,7 @@
 """The peer that batches: the same network in LitServe, which `benchmarks.peers` starts in an environment of its own.
 
-`python -m benchmarks.lib.peer_litserve CHECKPOINT BATCH`. Its worker process decodes and computes; all else
-is as LitServe sets it. It waits 10 ms for a batch to fill, a tenth of what its own example has.
+`python -m benchmarks.lib.peer_litserve CHECKPOINT BATCH`. Its worker process decodes and computes. All other
+settings are the defaults. It waits 10 ms for a batch to fill; its own example waits ten times as long.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import litserve  # type: ignore[import-not-found]
 from fastapi import Request
 from torch import Tensor
 
-from benchmarks.lib.peer_servers import Answer, Network
+from benchmarks.lib.peer_servers import PeerAnswer, PeerNetwork
 
 BATCH_SECONDS = 0.01
 
@@ -26,15 +26,17 @@ class Classify(litserve.LitAPI):  # type: ignore[misc]
 
     def setup(self, device: str) -> None:
         """In the worker process."""
-        self._network = Network(self._checkpoint, device)
+        self._network = PeerNetwork(self._checkpoint, device)
 
-    def decode_request(self, request: Request) -> Tensor:  # by this type it asks for a form; what comes is the form
+    def decode_request(
+        self, request: Request
+    ) -> Tensor:  # this annotation makes LitServe read a form, which it then passes here
         """A form with one file -> (C, S, S) float32."""
         return self._network.decode(request["file"].file.read())
 
-    def predict(self, batch: Tensor) -> list[Answer]:
+    def predict(self, batch: Tensor) -> list[PeerAnswer]:
         """(N, C, S, S) float32 -> N answers."""
-        return self._network.predict(batch)
+        return self._network.predict_batch(batch)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """A server in a process of its own, for measurements.
 
-Owns starting it, waiting until it is ready, ending it with every process that it started, and what the
-kernel says of its memory and its CPU time.
+Owns starting it, waiting until it is ready, ending it with every process that it started, and reading its memory and
+its CPU time from /proc.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ START_SECONDS, END_SECONDS = 300, 60
 
 
 class ServerProcess:
-    """`url` is where it listens; its log is in the file `log`. It leads a session (setsid) of its own."""
+    """A server that listens at `url` and writes its log to the file `log`. It has a session (setsid) of its own."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self.process = process
@@ -38,7 +38,7 @@ class ServerProcess:
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
     def cpu_seconds(self) -> float:
-        """CPU time, user and system, of all processes of the session, and of those that they have outlived.
+        """CPU time, user and system, of all processes of the session and of their children that have ended.
 
         Fields 14 to 17 of /proc/PID/stat (proc(5)), summed over every PID whose field 6 is the session.
         """
@@ -51,15 +51,15 @@ class ServerProcess:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def pause(self) -> None:
-        """Stops every process of the server as it is: it takes no CPU time while others are measured."""
+        """Stops every process of the server, so that it takes no CPU time while others are measured."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Lets them go on."""
+        """Continues every process of the server."""
         self._signal(signal.SIGCONT)
 
-    async def ready(self) -> None:
-        """Returns once the server answers that it is ready. Raises RuntimeError if it ends instead."""
+    async def wait_until_ready(self) -> None:
+        """Waits until the server answers that it is ready. Raises RuntimeError with its log if it ends instead."""
         while self.process.returncode is None:
             if found := re.search(r"running on (http://\S+)", self.log.read_text()):
                 self.url = found[1]
@@ -71,7 +71,7 @@ class ServerProcess:
         raise RuntimeError(self.log.read_text())
 
     async def end(self) -> None:
-        """Asks the first process to end, and kills what then is left."""
+        """Sends SIGTERM to the first process, waits, and kills the processes that are left."""
         try:
             if self.process.returncode is None:
                 self.resume()
@@ -90,8 +90,8 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def running(*command: str) -> AsyncIterator[ServerProcess]:
-    """The command as a ready server, ended with the block. It must log `running on URL`.
+async def start_server(*command: str) -> AsyncIterator[ServerProcess]:
+    """Runs the command as a server, ready for the block and ended with it. It must log `running on URL`.
 
     Raises RuntimeError with its log if it ends before it is ready, TimeoutError if it never is.
     """
@@ -104,15 +104,15 @@ async def running(*command: str) -> AsyncIterator[ServerProcess]:
         server = ServerProcess(process, log)
         try:
             async with asyncio.timeout(START_SECONDS):
-                await server.ready()
+                await server.wait_until_ready()
             yield server
         finally:
             await server.end()
 
 
 @asynccontextmanager
-async def serving(checkpoint: Path, *arguments: str) -> AsyncIterator[ServerProcess]:
-    """A ready server of ours on a free port of the loopback address, ended with the block."""
+async def start_vggserve(checkpoint: Path, *arguments: str) -> AsyncIterator[ServerProcess]:
+    """Runs vggserve on a free port of the loopback address, ready for the block and ended with it."""
     command = (sys.executable, "-m", "app", "--checkpoint", str(checkpoint), "--port", "0", *arguments)
-    async with running(*command) as server:
+    async with start_server(*command) as server:
         yield server

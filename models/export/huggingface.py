@@ -1,7 +1,4 @@
-"""Hugging Face: a folder to upload as it is, with the checkpoint itself, a model card and a config.json.
-
-Owns the folder's files. Knows nothing of what the card says, nor of how the folder is checked.
-"""
+"""Hugging Face: a folder that can be uploaded unchanged, with the checkpoint, a model card and a config.json."""
 
 import dataclasses
 import json
@@ -23,7 +20,7 @@ def write_hf(found: Checkpoint, folder: Path) -> RunExport:
     folder.mkdir()
     shutil.copyfile(found.path, folder / CHECKPOINT_NAME)
     copy = checkpoint.read_checkpoint(folder / CHECKPOINT_NAME)
-    d = copy.description
+    d = copy.metadata
     config = {  # the Hub counts downloads by this file, and callers without our reader find the labels in it
         "architecture": dataclasses.asdict(d.architecture),
         "id2label": dict(enumerate(d.labels)),

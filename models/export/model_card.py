@@ -1,7 +1,6 @@
-"""A model card in Hugging Face's form: YAML that their Hub reads, then Markdown for people.
+"""A model card in Hugging Face's form: YAML for their Hub, then Markdown for people.
 
-Owns what is said of a checkpoint and how it is escaped. Everything is taken from the description; knows
-nothing of files.
+Owns its text and the escaping of names. Everything in it comes from the checkpoint's metadata.
 """
 
 import json
@@ -19,9 +18,9 @@ UNPRINTABLE = re.compile("[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|&~$])")
 
 
-def model_card(description: CheckpointMetadata, version: str, file_name: str = CHECKPOINT_NAME) -> str:
+def model_card(metadata: CheckpointMetadata, version: str, file_name: str = CHECKPOINT_NAME) -> str:
     """The text of a README.md that lies beside the checkpoint `file_name`, whose version is `version`."""
-    d = description
+    d = metadata
     sections = [
         _front_matter(d),
         _head(d, version),
@@ -97,8 +96,8 @@ def _use(d: CheckpointMetadata, file_name: str) -> str:
 ## Use
 
 ```sh
-pip install vggserve
-vgg-serve --checkpoint {_printable(shlex.quote(file_name))}
+# in a checkout of the project:
+python -m app --checkpoint {_printable(shlex.quote(file_name))}
 curl --data-binary @photo.jpg http://127.0.0.1:8000/predict
 ```
 

@@ -1,8 +1,8 @@
 """ONNX: one file that maps pixels to logits and calibrated probabilities.
 
-The input is what an image decoder gives, uint8 (N, S, S, C), and the normalisation is part of the
-graph, as a wrong one is the commonest fault of exported classifiers and goes unnoticed; it is also a
-quarter of the bytes of floats. Owns the graph's names and metadata. Knows nothing of how it is checked.
+The input is a decoder's output, uint8 (N, S, S, C), a quarter of the bytes of floats. The normalisation is a part of
+the graph, because a wrong normalisation is the most common error with exported classifiers and is not noticed. Owns the
+graph's names and metadata.
 """
 
 import dataclasses
@@ -28,19 +28,20 @@ class Graph(nn.Module):
     def __init__(self, found: Checkpoint) -> None:
         super().__init__()
         self.network = fuse(restore_model(found))
-        self.description = found.description
+        self.metadata = found.metadata
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         # contiguous: torch pools a channels-last map through strides, which ONNX can only imitate
-        logits = self.network(normalise(pixels, self.description.preprocessing).contiguous())
-        return logits, (logits / self.description.temperature).softmax(dim=1)
+        logits = self.network(normalise(pixels, self.metadata.preprocessing).contiguous())
+        return logits, (logits / self.metadata.temperature).softmax(dim=1)
 
 
 def write_onnx(found: Checkpoint, path: Path) -> RunExport:
-    """Writes the folded network to one file, and gives a way to ask it in ONNX Runtime on the CPU.
+    """Writes the fused network to one file, and returns a function that runs it in ONNX Runtime on the CPU.
 
     Raises ValueError for weights of more than MAX_BYTES.
     """
+    # Imported here because they are installed only for exports.
     import onnx_ir.passes.common
     import onnxruntime  # type: ignore[import-untyped]
 
@@ -50,7 +51,7 @@ def write_onnx(found: Checkpoint, path: Path) -> RunExport:
         raise ValueError(
             f"{found.path}: has weights of {size / 2**30:.2f} GiB, but an ONNX file holds {MAX_BYTES / 2**30:.2f}"
         )
-    p = found.description.preprocessing
+    p = found.metadata.preprocessing
     program = torch.onnx.export(
         graph,
         (torch.zeros(2, p.size, p.size, p.channels, dtype=torch.uint8),),
@@ -73,7 +74,7 @@ def write_onnx(found: Checkpoint, path: Path) -> RunExport:
 
 def _metadata(found: Checkpoint) -> dict[str, str]:
     """What a caller needs beside the graph, each value as JSON."""
-    d = found.description
+    d = found.metadata
     values = {
         "labels": d.labels,
         "preprocessing": dataclasses.asdict(d.preprocessing),

@@ -1,6 +1,6 @@
-"""Whether another runtime answers as our network does, on the same images.
+"""Whether another runtime gives the same logits and probabilities as our network, on the same images.
 
-Owns the images, the bound and the comparison. Knows nothing of the runtimes.
+Owns the images, the bounds and the comparison.
 """
 
 from collections.abc import Callable
@@ -32,15 +32,15 @@ def find_differences(found: Checkpoint, answer: RunExport) -> list[str]:
     Raises ValueError if one is above its bound or not a number, or if our network does not even give
     the logits that the checkpoint recorded for its golden sample.
     """
-    description, result = found.description, []
-    batch = sample_images(description)
-    logits: Tensor = restore_model(found)(normalise(torch.from_numpy(batch), description.preprocessing))
-    moved = largest_probability_change(description.golden, logits[0], description.temperature)
+    metadata, result = found.metadata, []
+    batch = sample_images(metadata)
+    logits: Tensor = restore_model(found)(normalise(torch.from_numpy(batch), metadata.preprocessing))
+    moved = largest_probability_change(metadata.golden, logits[0], metadata.temperature)
     if not moved <= PROBABILITIES_BOUND:
         raise ValueError(f"{found.path}: gives probabilities that are {moved:.1e} off on its own golden sample")
     ours = {
         "logits": (logits, LOGITS_BOUND * float(logits.abs().max())),
-        "probabilities": (softmax(logits, description.temperature), PROBABILITIES_BOUND),
+        "probabilities": (softmax(logits, metadata.temperature), PROBABILITIES_BOUND),
     }
     for name, values in answer(batch).items():
         expected, bound = ours[name]
@@ -51,11 +51,11 @@ def find_differences(found: Checkpoint, answer: RunExport) -> list[str]:
     return result
 
 
-def sample_images(description: CheckpointMetadata) -> Pixels:
+def sample_images(metadata: CheckpointMetadata) -> Pixels:
     """(N, S, S, C) uint8: the golden sample, and a few images of random blocks, always the same."""
-    p = description.preprocessing
+    p = metadata.preprocessing
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 256, (RANDOM_IMAGES, BLOCKS, BLOCKS, p.channels), dtype=np.uint8)
     place = np.arange(p.size) * BLOCKS // p.size  # of each pixel, the block that it shows
-    golden = golden_pixels(description.golden.image, p)
+    golden = golden_pixels(metadata.golden.image, p)
     return np.concatenate([golden[None], blocks[:, place][:, :, place]])

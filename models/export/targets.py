@@ -1,6 +1,6 @@
-"""A checkpoint for other runtimes: written, asked for the same images as our network, then given its name.
+"""Exports of a checkpoint for other runtimes. A file gets its name only after it was compared with our network.
 
-Owns the targets and the packages that each needs. Knows nothing of what is inside the files.
+Owns the targets and the packages that each needs.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from models.export.timm import write_timm
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ExportTarget:
     """`write` makes a file or folder at a path and gives a way to ask it, with `packages` installed.
 
     What is asked with (N, S, S, C) uint8 pixels answers with (N, K) `logits` and maybe `probabilities`.
@@ -29,9 +29,9 @@ class Target:
 
 
 TARGETS = {
-    "onnx": Target(write_onnx, ("onnx", "onnxscript", "onnxruntime")),
-    "timm": Target(write_timm, ("timm",)),
-    "hf": Target(write_hf),
+    "onnx": ExportTarget(write_onnx, ("onnx", "onnxscript", "onnxruntime")),
+    "timm": ExportTarget(write_timm, ("timm",)),
+    "hf": ExportTarget(write_hf),
 }
 
 
@@ -42,7 +42,7 @@ def export_checkpoint(source: Path, target: str, out: Path) -> str:
     ValueError, naming the file or package and the fault.
     """
     if missing := [name for name in TARGETS[target].packages if importlib.util.find_spec(name) is None]:
-        raise ValueError(f"--to {target} needs the package {missing[0]}: pip install 'vggserve[export]'")
+        raise ValueError(f"--to {target} needs the package {missing[0]}: pip install '.[export]' in a checkout")
     if out.exists():
         raise ValueError(f"{out}: exists already; remove it or give another name")
     found = checkpoint.read_checkpoint(source)

@@ -1,8 +1,7 @@
 """timm: a folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` loads into timm's own VGG.
 
-Owns moving our tensors to timm's places, and its config.json. timm pools the last map to 7 x 7 if it is
-smaller, convolves it twice with a ReLU behind each, and has one linear layer behind that. Knows nothing
-of how the folder is checked.
+Owns mapping our tensors to timm's names, and its config.json. timm's head pools the last map to 7 x 7 if it is smaller,
+applies two convolutions with a ReLU after each, and then one linear layer.
 """
 
 import json
@@ -27,17 +26,17 @@ GRID = 7  # the side of the map that the first layer of timm's head takes
 
 
 def write_timm(found: Checkpoint, folder: Path) -> RunExport:
-    """Writes the folder, and gives a way to ask the network that timm makes of it.
+    """Writes the folder, and returns a function that runs timm's network on a batch.
 
-    Raises ValueError, naming the reason, for what timm's VGGs cannot compute.
+    Raises ValueError with the reason if timm has no network that computes the same.
     """
-    if reason := _unfit(found.description.architecture):
+    if reason := _find_obstacle(found.metadata.architecture):
         raise ValueError(f"{found.path}: {reason}")
-    import timm
+    import timm  # here because it is installed only for exports
 
     model = restore_model(found)
     assert isinstance(model, VGG)
-    state = _body(model) | _head(model, found.description.architecture)
+    state = _map_convolutions(model) | _map_head(model, found.metadata.architecture)
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(safetensors.torch.save(state, {"format": "pt"}))
     config = _config(found, hidden=len(state["pre_logits.fc1.bias"]))
@@ -45,13 +44,13 @@ def write_timm(found: Checkpoint, folder: Path) -> RunExport:
     theirs = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 
     def answer(batch: Pixels) -> dict[str, Any]:
-        logits = theirs(normalise(torch.from_numpy(batch), found.description.preprocessing))
+        logits = theirs(normalise(torch.from_numpy(batch), found.metadata.preprocessing))
         return {"logits": logits.numpy()}
 
     return answer
 
 
-def _unfit(a: Architecture) -> str | None:
+def _find_obstacle(a: Architecture) -> str | None:
     """Why timm has no network that computes this one."""
     if a.name.removesuffix(BATCH_NORM_SUFFIX) not in NAMES:
         return f"architecture is {a.name}, but timm's VGGs are {', '.join(NAMES)}, each also with {BATCH_NORM_SUFFIX}"
@@ -64,30 +63,34 @@ def _unfit(a: Architecture) -> str | None:
     return None
 
 
-def _body(model: VGG) -> dict[str, Tensor]:
-    """timm counts the layers as torchvision does: a max pool behind each block, too."""
+def _map_convolutions(model: VGG) -> dict[str, Tensor]:
+    """timm numbers the layers as torchvision does, and counts the max pool after each block."""
     layers = [layer for block in model.blocks for layer in (*block.children(), nn.MaxPool2d(2))]
     return {
         f"features.{i}.{name}": tensor for i, layer in enumerate(layers) for name, tensor in layer.state_dict().items()
     }
 
 
-def _head(model: VGG, a: Architecture) -> dict[str, Tensor]:
+def _map_head(model: VGG, a: Architecture) -> dict[str, Tensor]:
     if a.head == "paper":
         first, second, last = (layer for layer in model.head if isinstance(layer, nn.Linear))
         weights: list[Tensor] = [first.weight, second.weight, last.weight]
         biases: list[Tensor] = [first.bias, second.bias, last.bias]
     else:
-        weights, biases = _linear_through_relu(*_one_linear(model, a), hidden=HIDDEN)
+        weights, biases = _linear_through_relu(*_fuse_head(model, a), hidden=HIDDEN)
     grid = a.input_size // STRIDE
-    weights = [_spread(weights[0].reshape(len(weights[0]), -1, grid, grid)), weights[1][:, :, None, None], weights[2]]
+    weights = [
+        _undo_pool(weights[0].reshape(len(weights[0]), -1, grid, grid)),
+        weights[1][:, :, None, None],
+        weights[2],
+    ]
     layers = ("pre_logits.fc1", "pre_logits.fc2", "head.fc")
     state = {f"{layer}.weight": weight for layer, weight in zip(layers, weights, strict=True)}
     state |= {f"{layer}.bias": bias for layer, bias in zip(layers, biases, strict=True)}
     return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
 
-def _one_linear(model: VGG, a: Architecture) -> tuple[Tensor, Tensor]:
+def _fuse_head(model: VGG, a: Architecture) -> tuple[Tensor, Tensor]:
     """The heads `linear` and `pooled` as one (K, C * grid * grid) weight and its (K,) bias."""
     linear = list(fuse(nn.ModuleList([model.head])).modules())[-1]
     assert isinstance(linear, nn.Linear)
@@ -108,10 +111,10 @@ def _linear_through_relu(weight: Tensor, bias: Tensor, hidden: int) -> tuple[lis
     return weights, [torch.cat([bias, -bias]), torch.zeros(hidden), torch.zeros(classes)]
 
 
-def _spread(weight: Tensor) -> Tensor:
+def _undo_pool(weight: Tensor) -> Tensor:
     """(O, C, grid, grid) weights of a map -> (O, C, 7, 7) of the same map pooled to 7 x 7.
 
-    A pool to more cells than there are keeps all there is to know, so that it can be undone exactly.
+    If the pool gives more cells than the map has, no information is lost, and the pool can be undone exactly.
     """
     pool = F.adaptive_avg_pool1d(torch.eye(weight.shape[-1]), GRID)  # (grid, 7), along either axis
     undo = torch.linalg.pinv(pool.double()).to(weight.dtype)  # (7, grid)
@@ -120,7 +123,7 @@ def _spread(weight: Tensor) -> Tensor:
 
 def _config(found: Checkpoint, hidden: int) -> dict[str, Any]:
     """What timm reads; `temperature` and `version` are for people, as timm has no place for them."""
-    d, p = found.description, found.description.preprocessing
+    d, p = found.metadata, found.metadata.preprocessing
     return {
         "architecture": d.architecture.name,
         "num_classes": d.architecture.num_classes,

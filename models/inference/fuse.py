@@ -1,7 +1,7 @@
 """Exact rewrites of a trained network for inference, computed in float64.
 
-Owns folding a batch normalisation into the convolution before it, and a chain of linear layers with
-nothing between into one. Knows nothing of devices or checkpoints: those keep the trained weights.
+Owns fusing a batch normalisation into the convolution before it, and fusing linear layers with nothing between into
+one. The checkpoint keeps the weights as they were trained.
 """
 
 from typing import TypeVar
@@ -23,11 +23,11 @@ def fuse(model: nn.Module) -> nn.Module:
     for name, child in list(model.named_children()):
         fuse(child)
         if isinstance(child, nn.Sequential):
-            setattr(model, name, nn.Sequential(*_folded(list(child))))
+            setattr(model, name, nn.Sequential(*_fuse_layers(list(child))))
     return model
 
 
-def _folded(layers: list[nn.Module]) -> list[nn.Module]:
+def _fuse_layers(layers: list[nn.Module]) -> list[nn.Module]:
     """From the last layer to the first: a chain of linear layers is cheapest multiplied from its narrow end."""
     result: list[nn.Module] = []
     for layer in reversed(layers):
@@ -35,24 +35,26 @@ def _folded(layers: list[nn.Module]) -> list[nn.Module]:
         if isinstance(layer, nn.Dropout):
             continue
         if isinstance(layer, nn.Conv2d) and isinstance(behind, nn.BatchNorm2d):
-            result[0] = _conv_and_norm(layer, behind)
+            result[0] = _fuse_conv_norm(layer, behind)
         elif isinstance(layer, nn.Linear) and isinstance(behind, nn.Linear):
-            result[0] = _two_linears(layer, behind)
+            result[0] = _fuse_linears(layer, behind)
         else:
             result.insert(0, layer)
     return result
 
 
-def _conv_and_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+def _fuse_conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     """W' = W g, b' = (b - mean) g + beta, with g = gamma / sqrt(var + eps) per output channel."""
     statistics = norm.state_dict()
     mean, variance = statistics["running_mean"].double(), statistics["running_var"].double()
     gain = norm.weight.double() / torch.sqrt(variance + norm.eps)
     bias = torch.zeros_like(mean) if conv.bias is None else conv.bias.double()
-    return _with(conv, conv.weight.double() * gain[:, None, None, None], (bias - mean) * gain + norm.bias.double())
+    return _set_parameters(
+        conv, conv.weight.double() * gain[:, None, None, None], (bias - mean) * gain + norm.bias.double()
+    )
 
 
-def _two_linears(first: nn.Linear, second: nn.Linear) -> nn.Linear:
+def _fuse_linears(first: nn.Linear, second: nn.Linear) -> nn.Linear:
     """W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2).
 
     A few rows of W1 at a time: all 103 million of the `linear` head's weights would be 0.8 GB in float64.
@@ -63,10 +65,10 @@ def _two_linears(first: nn.Linear, second: nn.Linear) -> nn.Linear:
         weight.addmm_(columns, rows.double())
     bias = outer @ first.bias.double() + second.bias.double()
     first.out_features = second.out_features
-    return _with(first, weight, bias)
+    return _set_parameters(first, weight, bias)
 
 
-def _with(layer: Layer, weight: Tensor, bias: Tensor) -> Layer:
+def _set_parameters(layer: Layer, weight: Tensor, bias: Tensor) -> Layer:
     dtype = layer.weight.dtype
     layer.weight = nn.Parameter(weight.detach().to(dtype), requires_grad=False)
     layer.bias = nn.Parameter(bias.detach().to(dtype), requires_grad=False)

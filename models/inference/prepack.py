@@ -1,15 +1,14 @@
-"""Weights in the order in which the CPU's kernels read them, put so once instead of at every call.
+"""Weights in the order in which the CPU's kernels read them, reordered once instead of at every call.
 
-Owns rewriting a network for oneDNN, the library with which torch computes on a CPU: torch's own layers hand it
-plain weights, which it reorders for each batch, and small images pay for that more than for the arithmetic.
-Knows nothing of folding or checkpoints.
+Owns rewriting a network for oneDNN, the library that torch uses on a CPU. torch's own layers pass plain weights to it,
+which it reorders for each batch. For small images this takes longer than the arithmetic.
 """
 
 import torch
 from torch import Tensor, nn
 
-# What torch.compile's CPU back end itself calls; there is no public form. Whoever serves a packed network compares its
-# logits with those of the trained one first.
+# What torch.compile's CPU back end itself calls; there is no public form. A server compares a prepacked
+# network's logits with those of the trained one first.
 _ops = torch.ops.mkldnn
 
 
@@ -22,15 +21,15 @@ def can_prepack(dtype: torch.dtype) -> bool:
 
 
 def prepack(model: nn.Module) -> nn.Module:
-    """Packs every convolution and linear layer inside an `nn.Sequential`, in place, and returns `model`.
+    """Prepacks every convolution and linear layer inside an `nn.Sequential`, in place, and returns `model`.
 
     A ReLU right behind one becomes part of it. For evaluation on the CPU only: there is no gradient through a
-    packed layer, and its weights are not in `model.parameters()`.
+    prepacked layer, and its weights are not in `model.parameters()`.
     """
     for name, child in list(model.named_children()):
         prepack(child)
         if isinstance(child, nn.Sequential):
-            setattr(model, name, nn.Sequential(*_packed(list(child))))
+            setattr(model, name, nn.Sequential(*_prepack_layers(list(child))))
     return model
 
 
@@ -63,7 +62,7 @@ class PrepackedLinear(nn.Module):
         return result
 
 
-def _packed(layers: list[nn.Module]) -> list[nn.Module]:
+def _prepack_layers(layers: list[nn.Module]) -> list[nn.Module]:
     result: list[nn.Module] = []
     for layer, behind in zip(layers, [*layers[1:], None], strict=True):
         rectified = isinstance(behind, nn.ReLU)

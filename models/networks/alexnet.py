@@ -1,6 +1,6 @@
 """AlexNet, the baseline: the single-column form (Krizhevsky, arXiv 1404.5997) that torchvision has.
 
-Owns the network and its stem for small images. Knows nothing of checkpoints or softmax.
+Owns the network and its stem for small images.
 """
 
 from dataclasses import dataclass

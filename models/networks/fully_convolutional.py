@@ -1,7 +1,6 @@
-"""A trained VGG as a fully convolutional network, for images of any size from its own on.
+"""A trained VGG as a fully convolutional network, for images of any size that is not smaller than its own.
 
 Owns the paper's rewrite (arXiv 1409.1556, section 3.2): every linear layer becomes a convolution.
-Knows nothing of scales, of flips or of softmax.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""Names of architectures, and the one way from a name and its arguments to a module.
+"""Names of architectures, and the function that builds a network from a name and its arguments.
 
-Owns the `Architecture` record that a checkpoint stores. Knows nothing of weights or files.
+Owns the `Architecture` record that a checkpoint stores.
 """
 
 from dataclasses import dataclass
@@ -36,6 +36,10 @@ class Architecture:
     def __post_init__(self) -> None:
         if self.name not in NAMES:
             raise ValueError(f"architecture is {self.name!r}, but must be one of {', '.join(NAMES)}")
+        if self.head == "blog":
+            raise ValueError(
+                "head is 'blog', which is now called 'linear': train the network again, or convert it again"
+            )
         if self.head not in (heads := ("paper",) if self.name == "alexnet" else HEADS):
             raise ValueError(f"head is {self.head!r}, but {self.name} has {', '.join(heads)}")
         if self.num_classes < 2:

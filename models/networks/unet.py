@@ -1,7 +1,6 @@
-"""A U-Net (Ronneberger et al., arXiv 1505.04597) whose contracting path is a VGG: one class per pixel.
+"""A U-Net (Ronneberger et al., arXiv 1505.04597) whose contracting path is a VGG: logits for every pixel.
 
-Owns the expanding path. Knows nothing of masks, losses or softmax: a network takes normalised images
-and gives logits.
+Owns the expanding path. The network takes normalised images and returns logits.
 """
 
 from itertools import pairwise

@@ -1,7 +1,6 @@
 """The VGG networks of the paper (arXiv 1409.1556, table 1), as data and one builder.
 
-Owns the configurations and the module that they describe. Knows nothing of checkpoints,
-preprocessing or softmax: a network takes normalised images and gives logits.
+Owns the configurations and the module that they describe. A network takes normalised images and returns logits.
 """
 
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ class Configuration:
     """One column of the paper's table 1.
 
     `blocks` gives, for each of the five blocks, its convolutions as (channels, kernel size).
-    `response_norm` puts a local response normalisation behind the first convolution (A-LRN).
+    `response_norm` adds a local response normalisation after the first convolution (A-LRN).
     """
 
     column: str
@@ -52,11 +51,11 @@ CONFIGURATIONS: dict[str, Configuration] = {
 class VGG(nn.Module):
     """A VGG that maps images (N, in_channels, S, S) to logits (N, num_classes).
 
-    `head` is one of `linear` (three linear layers with nothing between), `paper` (the same with ReLU
-    and dropout 0.5 behind the first two) and `pooled` (global average pool, one linear layer).
-    `width` multiplies every channel and hidden unit count. `channels` are those of the five blocks' outputs.
+    `head` is `linear`, a tutorial's (three linear layers with nothing between), `paper` (the same with ReLU and dropout
+    0.5 after the first two) or `pooled` (global average pool, one linear layer). `width` multiplies the number of
+    channels and hidden units. `channels` has the channels of the five blocks' outputs.
 
-    Raises ValueError, naming the argument, its value and the allowed range.
+    Raises ValueError with the argument, its value and the allowed range.
     """
 
     def __init__(
@@ -90,13 +89,13 @@ class VGG(nn.Module):
             blocks.append(nn.Sequential(*block))
             widths.append(channels)
         self.blocks, self.channels = nn.ModuleList(blocks), tuple(widths)
-        self.head = _head(head, channels, input_size // STRIDE, scale_width(HIDDEN, width), num_classes)
+        self.head = _build_head(head, channels, input_size // STRIDE, scale_width(HIDDEN, width), num_classes)
         initialise_weights(self)
 
     def features(self, images: Tensor, *, before_pool: bool = False) -> list[Tensor]:
-        """The five block outputs, at strides 2, 4, 8, 16, 32, or 1, 2, 4, 8, 16 with `before_pool`.
+        """The five block outputs, at strides 2, 4, 8, 16, 32, or at 1, 2, 4, 8, 16 with `before_pool`.
 
-        Block i gives (N, C_i, S / stride, S / stride). Any input of a multiple of 32 pixels will do.
+        Block i returns (N, C_i, S / stride, S / stride). The side S may be any multiple of 32 pixels.
         """
         maps, x = [], images
         for block in self.blocks:
@@ -104,7 +103,7 @@ class VGG(nn.Module):
                 maps.append(full := block(x))
                 x = F.max_pool2d(full, 2)
             else:
-                maps.append(x := _pooled(block, x))
+                maps.append(x := _pool_block(block, x))
         return maps
 
     def forward(self, images: Tensor) -> Tensor:
@@ -114,7 +113,7 @@ class VGG(nn.Module):
 
 
 def scale_width(units: int, width: float) -> int:
-    """`units` times `width`, which must come to at least one unit."""
+    """`units` times `width`, rounded. Raises ValueError if that is less than one unit."""
     result = round(units * width)
     if result < 1:
         raise ValueError(f"width is {width}, but must leave at least one of {units} units")
@@ -124,9 +123,9 @@ def scale_width(units: int, width: float) -> int:
 def initialise_weights(module: nn.Module) -> None:
     """Kaiming normal weights (He et al., arXiv 1502.01852, fan-in), zero biases.
 
-    Keeps the variance of the activations through 19 layers, so that the networks without BatchNorm
-    train from scratch; the paper had to pretrain configuration A for that (section 3.1). The gain of
-    each layer is that of the function behind it: ReLU, or none.
+    The variance of the activations stays the same through 19 layers, so networks without BatchNorm train from scratch.
+    The paper had to pretrain configuration A for that (section 3.1). A layer's gain is that of the function after it:
+    ReLU, or none.
     """
     order = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.ReLU)]
     for layer, behind in zip(order, [*order[1:], None], strict=True):
@@ -138,10 +137,10 @@ def initialise_weights(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def _pooled(block: nn.Module, x: Tensor) -> Tensor:
-    """max_pool2d(block(x), 2). A ReLU at the block's end comes behind the pool, where it has a quarter of the work.
+def _pool_block(block: nn.Module, x: Tensor) -> Tensor:
+    """max_pool2d(block(x), 2). A ReLU at the block's end runs after the pool, where it has a quarter of the work.
 
-    That is the same to the last bit, in its gradient too: a ReLU keeps the order of what is above zero.
+    Values and gradients are the same to the last bit, because a ReLU keeps the order of positive values.
     """
     assert isinstance(block, nn.Sequential)
     *layers, last = block
@@ -149,11 +148,11 @@ def _pooled(block: nn.Module, x: Tensor) -> Tensor:
         x = layer(x)
     if not isinstance(last, nn.ReLU):
         return F.max_pool2d(last(x), 2)
-    rectified: Tensor = last(F.max_pool2d(x, 2))
-    return rectified
+    result: Tensor = last(F.max_pool2d(x, 2))
+    return result
 
 
-def _head(kind: str, channels: int, grid: int, hidden: int, num_classes: int) -> nn.Sequential:
+def _build_head(kind: str, channels: int, grid: int, hidden: int, num_classes: int) -> nn.Sequential:
     if kind == "pooled":
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
     layers: list[nn.Module] = [nn.Flatten()]

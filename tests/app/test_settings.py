@@ -82,3 +82,19 @@ def test_an_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_every_setting_is_explained() -> None:
     """The help text has a sentence for each setting."""
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_help_shows_plain_types_and_real_defaults(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Help names no Python type, and each flag has its default."""
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit, match="0"):
+        read_settings(["--help"])
+    text = capsys.readouterr().out
+    assert text.startswith("usage: python -m app ")
+    assert "--drain-delay SECONDS" in text
+    assert "--checkpoint FILE" in text
+    assert "[64, or queue_size if that is smaller]" in text
+    assert "[33554432]" in text
+    assert not any(word in text for word in ("tuple", "SecretStr", "factory", "default: None", " str ", " int "))

@@ -27,7 +27,7 @@ def write_small_checkpoint(
     model = build_network(architecture).eval()
     preprocessing = Preprocessing(size=32, resize=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     golden = record_golden_sample(model, preprocessing, random_image())
-    description = CheckpointMetadata(
+    metadata = CheckpointMetadata(
         architecture=architecture,
         labels=labels,
         preprocessing=preprocessing,
@@ -36,4 +36,4 @@ def write_small_checkpoint(
         calibration=calibration,
         seed=seed,
     )
-    return write_checkpoint(path, description, model)
+    return write_checkpoint(path, metadata, model)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import httpx
 
+from models.predictions import Logits
 from models.preprocess import Pixels
-from models.probabilities import Logits
 from tests.fakes.service import pipeline_of
 
 

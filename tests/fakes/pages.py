@@ -1,4 +1,4 @@
-"""Reading HTML more strictly than any browser does."""
+"""A strict HTML parser for tests of pages."""
 
 from html.parser import HTMLParser
 
@@ -6,7 +6,10 @@ VOID = ("img", "meta")
 
 
 class Page(HTMLParser):
-    """A page's tags with their attributes, and its texts with the tag around them. A tag left open fails."""
+    """Parses a page into tags with their attributes, texts with the tag around them, and table rows.
+
+    Raises AssertionError for a tag that is not closed.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -37,9 +40,9 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
     def attributes(self, tag: str) -> list[dict[str, str | None]]:
-        """Those of each tag of that name."""
+        """The attributes of each tag with this name."""
         return [attributes for name, attributes in self.tags if name == tag]
 
     def inside(self, tag: str) -> list[str]:
-        """The texts that stand in such a tag, and in none within it."""
+        """The texts directly inside tags with this name, without those of nested tags."""
         return [text for name, text in self.texts if name == tag]

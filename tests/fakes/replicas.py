@@ -15,8 +15,8 @@ from app.serving.queue import Queue
 from app.serving.replica_set import ReplicaSet
 from app.serving.service_rate import ServiceRate
 from app.serving.worker import Worker
+from models.predictions import Logits, Prediction
 from models.preprocess import Pixels
-from models.probabilities import Logits, Prediction
 
 NEVER = float("inf")
 

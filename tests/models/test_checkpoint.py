@@ -48,7 +48,7 @@ def golden() -> GoldenSample:
     return record_golden_sample(network(), PREPROCESSING, Image.new("RGB", (40, 50), (10, 90, 200)))
 
 
-def description(**changes: Any) -> CheckpointMetadata:
+def metadata(**changes: Any) -> CheckpointMetadata:
     fields: dict[str, Any] = {
         "architecture": ARCHITECTURE,
         "labels": ("cat", "Ελλάδα", 'a "quoted" one'),
@@ -73,7 +73,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def sound(path: Path) -> bytes:
     """A sound checkpoint's bytes, which also lie at `path`."""
-    write_checkpoint(path, description(), network())
+    write_checkpoint(path, metadata(), network())
     return path.read_bytes()
 
 
@@ -94,35 +94,35 @@ def document_of(data: bytes) -> dict[str, Any]:
 
 
 def test_round_trip(path: Path) -> None:
-    """The description comes back equal, field by field, and every tensor to the last bit."""
-    written, model = description(), network()
+    """The metadata comes back equal, field by field, and every tensor to the last bit."""
+    written, model = metadata(), network()
     write_checkpoint(path, written, model)
     found = read_checkpoint(path)
-    assert found.description == written
+    assert found.metadata == written
     assert found.state.keys() == model.state_dict().keys()
     assert all(torch.equal(found.state[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def test_a_calibration_is_not_required(path: Path) -> None:
-    """A description without one comes back without one."""
-    write_checkpoint(path, description(calibration=None), network())
-    assert read_checkpoint(path).description.calibration is None
+    """Metadata without one comes back without one."""
+    write_checkpoint(path, metadata(calibration=None), network())
+    assert read_checkpoint(path).metadata.calibration is None
 
 
 def test_version_is_the_file_s_hash(path: Path) -> None:
     """Writer and reader name the first 12 hex digits of the file's SHA-256."""
-    version = write_checkpoint(path, description(), network())
+    version = write_checkpoint(path, metadata(), network())
     assert version == read_checkpoint(path).version == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def test_restore_gives_the_network(path: Path) -> None:
     """The restored network is in evaluation mode and gives the golden logits to the last bit."""
-    write_checkpoint(path, description(), network())
+    write_checkpoint(path, metadata(), network())
     found = read_checkpoint(path)
     model = restore_model(found)
     assert not any(module.training for module in model.modules())
-    with Image.open(io.BytesIO(found.description.golden.image)) as image:
-        assert record_golden_sample(model, PREPROCESSING, image).logits == found.description.golden.logits
+    with Image.open(io.BytesIO(found.metadata.golden.image)) as image:
+        assert record_golden_sample(model, PREPROCESSING, image).logits == found.metadata.golden.logits
 
 
 def test_a_foreign_reader_can_load_it(sound: bytes) -> None:
@@ -184,9 +184,9 @@ def test_a_header_s_length_is_not_taken_for_a_pickle(path: Path) -> None:
     """Files that happen to start with a pickle's first byte, because of the length of their header, are read."""
     starts = set()
     for length in range(0, 256, 8):
-        write_checkpoint(path, description(recipe={"note": "n" * length}), network())
+        write_checkpoint(path, metadata(recipe={"note": "n" * length}), network())
         starts.add(path.read_bytes()[0])
-        assert len(read_checkpoint(path).description.recipe["note"]) == length
+        assert len(read_checkpoint(path).metadata.recipe["note"]) == length
     assert pickle.PROTO[0] in starts
 
 
@@ -207,12 +207,29 @@ def test_a_foreign_file_is_refused(path: Path) -> None:
         ({"labels": ["a", "b"]}, "labels has 2 names, but the weights have 3 classes"),
         ({"labels": ["a", "b", "a"]}, "labels has 'a' 2 times, but must be unique and not empty"),
         ({"colour": "blue"}, "colour"),
-        ({"golden": None}, "has a description that cannot be used"),
-        ({"temperature": "hot"}, "has a description that cannot be used"),
-        ({"calibration": {}}, "has a description that cannot be used: 'scores'"),
-        ({"calibration": [1, 2]}, "has a description that cannot be used"),
+        ({"golden": None}, "has metadata that cannot be used"),
+        ({"temperature": "hot"}, "has metadata that cannot be used"),
+        ({"calibration": {}}, "calibration.kind Field required"),
+        ({"labels": ["a", "b", 3]}, r"toy\.safetensors: .* labels.2 is 3: Input should be a valid string"),
+        ({"labels": ["a", "b", "\ud800"]}, "has metadata that cannot be used: JSON Invalid JSON: "),
+        (
+            {"calibration": dataclasses.asdict(CALIBRATION) | {"images": 2**64}},
+            "images is 18446744073709551616, but must lie",
+        ),
+        (
+            {"architecture": dataclasses.asdict(ARCHITECTURE) | {"head": "blog"}},
+            "head is 'blog', which is now called 'linear'",
+        ),
+        ({"labels": None}, "labels is None: Input should be a valid"),
+        ({"created_at": "yesterday"}, "created_at is 'yesterday', but must be an ISO 8601 date"),
+        ({"created_at": 5}, "created_at is 5: Input should be a valid string"),
+        ({"temperature": float("nan")}, "temperature is nan, but must be positive and finite"),
+        ({"metrics": {"val": {"accuracy": "high"}}}, r"metrics\.val\.accuracy.* is 'high': Input should be"),
+        ({"architecture": {"name": "vgg11_bn"}}, "architecture.num_classes Field required"),
+        ({"dataset": {"a": json.loads("[" * 300 + "]" * 300)}}, "JSON .*recursion limit"),
+        ({"calibration": [1, 2]}, "has metadata that cannot be used"),
         ({"calibration": dataclasses.asdict(CALIBRATION) | {"kind": "raps"}}, "kind is 'raps', but must be one of"),
-        ({"calibration": dataclasses.asdict(CALIBRATION) | {"scores": ["a"] * 3}}, "has a description that cannot"),
+        ({"calibration": dataclasses.asdict(CALIBRATION) | {"scores": ["a"] * 3}}, "has metadata that cannot"),
         ({"calibration": dataclasses.asdict(CALIBRATION) | {"colour": 1}}, "colour"),
     ],
 )
@@ -228,7 +245,7 @@ def test_a_description_that_cannot_be_used_is_refused(
 def test_forging_nothing_is_accepted(path: Path, sound: bytes) -> None:
     """The documented hash, computed anew from the document and the tensors, is the file's own."""
     path.write_bytes(forged(document_of(sound), network().state_dict()))
-    assert read_checkpoint(path).description.labels == description().labels
+    assert read_checkpoint(path).metadata.labels == metadata().labels
 
 
 @pytest.mark.parametrize(
@@ -252,10 +269,10 @@ def test_weights_that_do_not_fit_are_refused(
 
 
 def test_an_architecture_that_cannot_be_built_is_refused(path: Path, sound: bytes) -> None:
-    """A description can be sound in itself and name a size that the network cannot have."""
+    """A metadata can be sound in itself and name a size that the network cannot have."""
     found = read_checkpoint(path)
     crooked = dataclasses.replace(
-        found.description,
+        found.metadata,
         architecture=dataclasses.replace(ARCHITECTURE, input_size=33),
         preprocessing=dataclasses.replace(PREPROCESSING, size=33),
     )
@@ -285,7 +302,7 @@ def test_an_architecture_that_cannot_be_built_is_refused(path: Path, sound: byte
 def test_impossible_descriptions_are_refused(changes: dict[str, Any], message: str) -> None:
     """What contradicts itself is never written: fields are refused by name, value and range."""
     with pytest.raises(ValueError, match=f"^{message}"):
-        description(**changes)
+        metadata(**changes)
 
 
 def fail(*_: object) -> None:
@@ -299,7 +316,7 @@ def test_a_failed_write_leaves_everything_as_it_was(
     """Whatever step of writing fails, the old file stays whole and nothing is left beside it."""
     monkeypatch.setattr(owner, step, fail)
     with pytest.raises(OSError, match="No space left"):
-        write_checkpoint(path, description(seed=8), network())
+        write_checkpoint(path, metadata(seed=8), network())
     monkeypatch.undo()
     assert path.read_bytes() == sound
     assert list(path.parent.iterdir()) == [path]
@@ -308,8 +325,8 @@ def test_a_failed_write_leaves_everything_as_it_was(
 def test_writing_replaces_and_makes_folders(tmp_path: Path) -> None:
     """A new file takes the old one's name, in a folder that is made if need be; others may read it."""
     path = tmp_path / "new" / "folder" / "a.safetensors"
-    first = write_checkpoint(path, description(seed=1), network())
-    second = write_checkpoint(path, description(seed=2), network())
+    first = write_checkpoint(path, metadata(seed=1), network())
+    second = write_checkpoint(path, metadata(seed=2), network())
     assert first != second == read_checkpoint(path).version
     assert list(path.parent.iterdir()) == [path]
     assert path.stat().st_mode & 0o777 == 0o644
@@ -324,5 +341,11 @@ def test_the_file_appears_only_when_it_is_on_the_disk(path: Path, monkeypatch: p
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    write_checkpoint(path, description(), network())
+    write_checkpoint(path, metadata(), network())
     assert seen == [False, True]
+
+
+def test_a_label_that_is_no_unicode_text_is_refused() -> None:
+    """A lone surrogate, as in a file name that is not UTF-8, can be in no answer."""
+    with pytest.raises(ValueError, match=r"labels has .*udce9.*, but must be Unicode text"):
+        metadata(labels=("a", "b\udce9", "c"))

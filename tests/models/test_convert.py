@@ -50,8 +50,8 @@ def test_makes_a_checkpoint(source: Path, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == (
         f"wrote {out}: version {found.version}, vgg11 (head paper), 3 classes, 3 x 64 x 64 pixels\n"
     )
-    p = found.description.preprocessing
-    assert found.description.labels == ("cat", "big dog", "naïve 猫")
+    p = found.metadata.preprocessing
+    assert found.metadata.labels == ("cat", "big dog", "naïve 猫")
     assert (p.size, p.resize, p.interpolation) == (64, 72, "bicubic")
     assert (p.mean, p.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     _, network = load_state_dict_file(source, input_size=64)
@@ -62,15 +62,15 @@ def test_the_golden_sample_is_the_network_s(source: Path) -> None:
     """The restored network gives the recorded logits for the recorded image."""
     assert run(source, *SIZE, *MEAN_AND_STD) == 0
     found = read_checkpoint(source.parent / "out.safetensors")
-    with Image.open(io.BytesIO(found.description.golden.image)) as image:
-        again = record_golden_sample(restore_model(found), found.description.preprocessing, image)
-    assert again.logits == found.description.golden.logits
+    with Image.open(io.BytesIO(found.metadata.golden.image)) as image:
+        again = record_golden_sample(restore_model(found), found.metadata.preprocessing, image)
+    assert again.logits == found.metadata.golden.logits
 
 
 def test_imagenet_by_name(source: Path) -> None:
     """The preset is torchvision's evaluation of its ImageNet weights."""
     assert run(source, "--preprocessing", "imagenet", "--architecture", "vgg11") == 0
-    p = read_checkpoint(source.parent / "out.safetensors").description.preprocessing
+    p = read_checkpoint(source.parent / "out.safetensors").metadata.preprocessing
     assert (p.size, p.resize, p.interpolation, p.channels) == (224, 256, "bilinear", 3)
     assert (p.mean, p.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -78,7 +78,7 @@ def test_imagenet_by_name(source: Path) -> None:
 def test_without_resize_the_shorter_side_becomes_the_input_size(source: Path) -> None:
     """Resize and interpolation have the plain defaults."""
     assert run(source, *SIZE, *MEAN_AND_STD) == 0
-    p = read_checkpoint(source.parent / "out.safetensors").description.preprocessing
+    p = read_checkpoint(source.parent / "out.safetensors").metadata.preprocessing
     assert (p.size, p.resize, p.interpolation) == (64, 64, "bilinear")
 
 
@@ -140,7 +140,7 @@ def test_a_windows_file_of_labels_is_read(source: Path) -> None:
     """A byte order mark and carriage returns do not end up in the names."""
     (source.parent / "labels.txt").write_bytes(b"\xef\xbb\xbfcat\r\ndog\r\nbird\r\n\r\n")
     assert run(source, *SIZE, *MEAN_AND_STD) == 0
-    assert read_checkpoint(source.parent / "out.safetensors").description.labels == ("cat", "dog", "bird")
+    assert read_checkpoint(source.parent / "out.safetensors").metadata.labels == ("cat", "dog", "bird")
 
 
 @pytest.mark.parametrize("flags", [("--mean", "a,b,c"), ("--preprocessing", "cifar"), ("--architecture", "vgg17")])

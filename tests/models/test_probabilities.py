@@ -10,16 +10,8 @@ from crepes import ConformalClassifier  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.probabilities import (
-    KINDS,
-    Calibration,
-    energy,
-    prediction_sets,
-    quantile_table,
-    ranked_scores,
-    softmax,
-    typicality,
-)
+from models.probabilities import KINDS, Calibration, prediction_sets, quantile_table, ranked_scores, softmax
+from models.typicality import energy, typicality
 
 COVERAGES = (0.5, 0.8, 0.9, 0.95, 0.99)
 
@@ -272,7 +264,7 @@ def test_typicality_from_quantiles_errs_to_the_larger_side() -> None:
     ("changes", "message"),
     [
         ({"kind": "raps"}, "kind is 'raps', but must be one of lac, aps"),
-        ({"images": 0}, "images is 0, but must be at least 1"),
+        ({"images": 0}, "images is 0, but must lie in 1..2"),
         ({"images": 4}, "scores has 3 values, but 4 images give 4"),
         ({"images": 1000}, "scores has 3 values, but 1000 images give 999"),
         ({"energies": (1.0,)}, "energies has 1 values, but 3 images give 3"),

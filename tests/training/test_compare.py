@@ -36,7 +36,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("training.progress.Display.epoch", lambda _, record, name: order.append(name))
         runs = "baseline/vgg11_bn/3,fast/vgg11_bn/1,fast/vgg11/2"
-        assert main([*QUICK, "--rate", "0.01", "--runs", runs, "--out", str(folder)]) == 0
+        assert main([*QUICK, "--lr", "0.01", "--runs", runs, "--out", str(folder)]) == 0
     return folder, order
 
 

@@ -14,12 +14,12 @@ from models.checkpoint import Checkpoint, read_checkpoint
 from tests.fakes.runs import Killer, digits
 from training.__main__ import main
 from training.distributed import Processes, SyncBatchNorm, convert_sync_batchnorm, join_processes
+from training.errors import TrainingError
 from training.loop import train
-from training.recipe import TrainingError
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
-SETTINGS = ["--epochs", "1", "--width", "0.125", "--precision", "float32", "--rate", "0.01", "--balance", "weights"]
+SETTINGS = ["--epochs", "1", "--width", "0.125", "--precision", "float32", "--lr", "0.01", "--balance", "weights"]
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,9 @@ def test_two_processes_end_with_the_weights_of_one(one_and_two: tuple[Checkpoint
     for name in convolutions:
         difference = (one.state[name] - two.state[name]).norm() / one.state[name].norm()
         assert difference < 1.5e-3, (name, difference)
-    ours, theirs = (checkpoint.description.history[0] for checkpoint in (one, two))
+    ours, theirs = (checkpoint.metadata.history[0] for checkpoint in (one, two))
     assert theirs["train_loss"] == pytest.approx(ours["train_loss"], rel=1e-4)
-    assert one.description.dataset["fingerprint"] == two.description.dataset["fingerprint"]
+    assert one.metadata.dataset["fingerprint"] == two.metadata.dataset["fingerprint"]
 
 
 def test_one_process_alone_prints(one_and_two: tuple[Checkpoint, Checkpoint, str]) -> None:
@@ -66,18 +66,18 @@ def test_one_process_alone_prints(one_and_two: tuple[Checkpoint, Checkpoint, str
 
 def test_without_torchrun_a_process_is_alone() -> None:
     """It leads, has all rows, and sums over nobody else."""
-    with join_processes(CPU) as members:
-        assert (members.rank, members.size, members.leads) == (0, 1, True)
-        assert members.total(1.5, 2) == [1.5, 2]
+    with join_processes(CPU) as processes:
+        assert (processes.rank, processes.size, processes.is_main_process) == (0, 1, True)
+        assert processes.all_reduce_sum(1.5, 2) == [1.5, 2]
         rows = torch.arange(5)
-        assert torch.equal(members.share(rows), rows)
-        assert torch.equal(members.joined(rows), rows)
+        assert torch.equal(processes.shard(rows), rows)
+        assert torch.equal(processes.gather(rows), rows)
 
 
 def test_shares_are_all_rows_in_order() -> None:
     """Together the processes have every row once."""
     rows = torch.arange(11)
-    shares = [Processes(rank, 4, CPU).share(rows) for rank in range(4)]
+    shares = [Processes(rank, 4, CPU).shard(rows) for rank in range(4)]
     assert torch.equal(torch.cat(shares), rows)
     assert {len(share) for share in shares} == {2, 3}
 
@@ -113,15 +113,15 @@ def test_a_shared_batch_norm_is_a_batch_norm(monkeypatch: pytest.MonkeyPatch) ->
 class Bereft(Processes):
     """A team whose other process is gone."""
 
-    def total(self, *values: float) -> list[float]:
+    def all_reduce_sum(self, *values: float) -> list[float]:
         raise RuntimeError("Connection closed by peer [127.0.0.1]:4242")
 
-    def together(self, model: nn.Module) -> nn.Module:
+    def wrap_ddp(self, model: nn.Module) -> nn.Module:
         return model
 
 
 def test_a_lost_process_is_one_line() -> None:
     """The others end with a line that says how to go on."""
-    dataset, recipe = digits(architecture="vgg11", rate=0.01)
+    dataset, recipe = digits(architecture="vgg11", lr=0.01)
     with pytest.raises(TrainingError, match="another process of the run is lost; --resume goes on"):
         train(dataset, recipe, Bereft(0, 2, CPU), Killer())

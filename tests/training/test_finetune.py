@@ -10,8 +10,8 @@ from torch import nn
 from models.checkpoint import Checkpoint, read_checkpoint
 from models.networks.registry import Architecture, build_network
 from tests.fakes.checkpoints import LABELS, write_small_checkpoint
+from training.errors import TrainingError
 from training.finetune import freeze_features, load_weights, settings_of_checkpoint
-from training.recipe import TrainingError
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def taken(model: nn.Module, start: Checkpoint) -> set[str]:
 
 def test_the_same_labels_take_everything(start: Checkpoint) -> None:
     """A network for the same labels begins where the checkpoint ended."""
-    model = build_network(start.description.architecture)
+    model = build_network(start.metadata.architecture)
     load_weights(model, start, LABELS)
     assert taken(model, start) == set(start.state)
 
@@ -35,7 +35,7 @@ def test_the_same_labels_take_everything(start: Checkpoint) -> None:
 @pytest.mark.parametrize("labels", [("a", "b", "c", "d"), ("a", "b")])
 def test_other_labels_get_a_new_last_layer(start: Checkpoint, labels: tuple[str, ...]) -> None:
     """Other labels, as many or not, keep the features and begin a last layer of their own."""
-    model = build_network(replace(start.description.architecture, num_classes=len(labels)))
+    model = build_network(replace(start.metadata.architecture, num_classes=len(labels)))
     load_weights(model, start, labels)
     assert set(start.state) - taken(model, start) == {"head.2.weight", "head.2.bias"} - taken(model, start)
     assert "head.2.weight" not in taken(model, start)
@@ -52,7 +52,7 @@ def test_features_that_do_not_fit_are_named(start: Checkpoint) -> None:
 
 def test_a_recipe_follows_the_checkpoint(start: Checkpoint) -> None:
     """Its settings build the very network."""
-    architecture = start.description.architecture
+    architecture = start.metadata.architecture
     assert settings_of_checkpoint(start) == {
         "architecture": "vgg11_bn",
         "head": "pooled",

@@ -13,8 +13,9 @@ from models.golden import largest_probability_change
 from models.preprocess import normalise
 from training.data.dataset import Dataset, Split, load_dataset
 from training.distributed import Processes
+from training.errors import TrainingError
 from training.loop import DivergedError, Record, Run, Step, Trained, train
-from training.recipe import Recipe, TrainingError
+from training.recipe import Recipe
 from training.recipes import make_recipe
 from training.results import build_metadata
 
@@ -64,7 +65,7 @@ def test_a_short_run_learns() -> None:
 def test_the_same_recipe_gives_the_same_weights(architecture: str) -> None:
     """Two runs end with equal weights, to the bit; another seed with others."""
     head = "paper" if architecture == "alexnet" else "pooled"
-    settings = {"architecture": architecture, "head": head, "epochs": 1, "batch_size": 256, "rate": 0.01}
+    settings = {"architecture": architecture, "head": head, "epochs": 1, "batch_size": 256, "lr": 0.01}
     first, second, other = (run(seed=seed, **settings)[0].model.state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
@@ -88,25 +89,25 @@ def test_a_loss_that_is_no_number_ends_the_run() -> None:
     run = Run(dataset, recipe, ALONE)
     with torch.no_grad():
         next(run.model.parameters()).fill_(float("nan"))
-    with pytest.raises(DivergedError, match=r"nan in epoch 1, step 1, at a rate of"):
-        run.advance()
+    with pytest.raises(DivergedError, match=r"nan in epoch 1, step 1, at a learning rate of"):
+        run.step()
 
 
 def test_the_description_says_how_it_was_made() -> None:
     """The checkpoint has recipe, seed, data fingerprint, history, metrics, and a golden sample that fits."""
     trained, dataset, recipe, _ = run(epochs=1, seed=3)
-    description, evaluation = build_metadata(trained, dataset, recipe)
-    assert (description.seed, description.recipe["epochs"]) == (3, 1)
-    assert description.dataset["fingerprint"] == dataset.fingerprint
-    assert {name: split["images"] for name, split in description.dataset["splits"].items()} == {
+    metadata, evaluation = build_metadata(trained, dataset, recipe)
+    assert (metadata.seed, metadata.recipe["epochs"]) == (3, 1)
+    assert metadata.dataset["fingerprint"] == dataset.fingerprint
+    assert {name: split["images"] for name, split in metadata.dataset["splits"].items()} == {
         name: len(split) for name, split in dataset.splits.items()
     }
-    assert description.metrics["val"]["accuracy"] == trained.history[-1]["val_accuracy"]
-    assert description.metrics["test"]["images"] == len(dataset.splits["test"]) == len(evaluation.predicted)
-    assert len(description.history) == 1
+    assert metadata.metrics["val"]["accuracy"] == trained.history[-1]["val_accuracy"]
+    assert metadata.metrics["test"]["images"] == len(dataset.splits["test"]) == len(evaluation.predicted)
+    assert len(metadata.history) == 1
     first = dataset.splits["val"].images[:1]
     said = trained.model(normalise(first, dataset.preprocessing))[0].detach()
-    assert largest_probability_change(description.golden, said) < 1e-5
+    assert largest_probability_change(metadata.golden, said) < 1e-5
 
 
 def test_classes_can_be_drawn_evenly() -> None:

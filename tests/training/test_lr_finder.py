@@ -9,7 +9,7 @@ import torch
 from tests.fakes.runs import digits
 from training.distributed import Processes
 from training.loop import Step
-from training.lr_finder import HIGHEST, LOWEST, LrRangeRun, Trial, main, run_lr_range, suggest_lr
+from training.lr_finder import HIGHEST, LOWEST, LrRangeRun, LrTrial, main, run_lr_range, suggest_lr
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 
@@ -18,7 +18,7 @@ def test_rates_grow_until_the_loss_does() -> None:
     """They begin low, grow by the same factor at each step, and end before the highest where the loss rises."""
     dataset, recipe = digits(architecture="vgg11", batch_size=64, clip=1e6)
     trials = run_lr_range(LrRangeRun(dataset, recipe, ALONE), 40)
-    rates = [trial.rate for trial in trials]
+    rates = [trial.lr for trial in trials]
     assert rates[0] == LOWEST
     factor = (HIGHEST / LOWEST) ** (1 / 39)
     assert all(second / first == pytest.approx(factor) for first, second in pairwise(rates))
@@ -28,15 +28,15 @@ def test_rates_grow_until_the_loss_does() -> None:
 
 def test_the_suggestion_keeps_a_margin() -> None:
     """It lies below the rate at which the loss was lowest."""
-    assert suggest_lr([Trial(0.1, 2.0), Trial(0.2, 1.0), Trial(0.4, 3.0)]) == pytest.approx(0.05)
+    assert suggest_lr([LrTrial(0.1, 2.0), LrTrial(0.2, 1.0), LrTrial(0.4, 3.0)]) == pytest.approx(0.05)
 
 
 def test_the_command_prints_a_table_and_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
     """What it suggests can be pasted behind the training command."""
     assert main(["--data", "digits", "--width", "0.125", "--steps", "12", "--batch-size", "256"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| rate | loss |"
-    assert lines[-1].startswith("suggested: --rate ")
+    assert lines[0] == "| lr | loss |"
+    assert lines[-1].startswith("suggested: --lr ")
 
 
 def test_too_few_steps_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,7 +57,7 @@ def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
     def full(self: LrRangeRun) -> Step:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
 
-    monkeypatch.setattr(LrRangeRun, "advance", full)
+    monkeypatch.setattr(LrRangeRun, "step", full)
     assert main(["--data", "digits", "--width", "0.125"]) == 1
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert line == "error: cpu is out of memory; a smaller batch_size, size or width may help"

@@ -23,7 +23,7 @@ def test_a_run_writes_a_checkpoint_and_says_so(tmp_path: Path, capsys: pytest.Ca
     checkpoint = read_checkpoint(out)
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith(f"wrote {out}: version {checkpoint.version}, ")
-    assert checkpoint.description.recipe["batch_size"] == 256
+    assert checkpoint.metadata.recipe["batch_size"] == 256
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_an_interruption_is_one_line(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.data.dataset.load_dataset", interrupted)
+    monkeypatch.setattr("training.setup.load_dataset", interrupted)
     assert main(["--data", "digits", "--out", str(tmp_path / "a.safetensors"), *QUICK]) == 130
     assert "no checkpoint was written" in capsys.readouterr().err
     assert not (tmp_path / "a.safetensors").exists()
@@ -100,7 +100,7 @@ def test_help_has_every_setting_and_each_default(
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     text = capsys.readouterr().out
-    assert all("--" + setting.name.replace("_", "-") in text for setting in recipe_fields())
+    assert all("--" + setting.replace("_", "-") in text for setting in recipe_fields())
     assert "passes over the training images [from 1 to 10000; 20, digits 40]" in text
 
 
@@ -120,7 +120,7 @@ def test_a_run_that_is_stopped_can_go_on(
     assert main([*command, "--seed", "1", "--resume"]) == 1
     assert "seed is 1, but the unfinished run has 0" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
-    assert read_checkpoint(out).description.history
+    assert read_checkpoint(out).metadata.history
     assert not out.with_suffix(".state").exists()
 
 
@@ -131,9 +131,9 @@ def test_a_checkpoint_can_be_started_from(tmp_path: Path) -> None:
     command = ["--data", "digits", "--out", str(second), "--init", str(first), "--freeze", "features"]
     assert main([*command, "--epochs", "1", "--seed", "1"]) == 0
     before, after = read_checkpoint(first), read_checkpoint(second)
-    assert after.description.preprocessing == before.description.preprocessing
-    assert after.description.architecture == before.description.architecture
-    assert after.description.recipe["init_version"] == before.version
+    assert after.metadata.preprocessing == before.metadata.preprocessing
+    assert after.metadata.architecture == before.metadata.architecture
+    assert after.metadata.recipe["init_version"] == before.version
     moved = {name for name in before.state if not torch.equal(before.state[name], after.state[name])}
     assert moved == {name for name in before.state if name.startswith("head.")}
 
@@ -146,7 +146,7 @@ def test_tensorboard_gets_each_epochs_figures(tmp_path: Path) -> None:
     assert main(["--data", "digits", *arguments, *QUICK]) == 0
     events = EventAccumulator(str(tmp_path / "board"))
     events.Reload()
-    history = read_checkpoint(tmp_path / "a.safetensors").description.history
+    history = read_checkpoint(tmp_path / "a.safetensors").metadata.history
     [scalar] = events.Scalars("val_accuracy")
     assert (scalar.step, scalar.value) == (1, pytest.approx(history[0]["val_accuracy"]))
 
@@ -157,7 +157,7 @@ def test_a_missing_extra_is_named(
     """The server can be installed without what training needs: then one line says what to install."""
     monkeypatch.setitem(sys.modules, "rich.console", None)
     assert main(["--data", "digits", "--out", str(tmp_path / "a.safetensors")]) == 1
-    assert "pip install 'vggserve[train]'" in capsys.readouterr().err
+    assert "rich.console is not installed; pip install -r requirements.lock" in capsys.readouterr().err
 
 
 def test_help_does_without_torch() -> None:

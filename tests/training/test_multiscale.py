@@ -18,7 +18,7 @@ from models.probabilities import softmax
 from tests.fakes.checkpoints import LABELS
 from tests.fakes.images import random_image
 from training.data.sources import DataError
-from training.multiscale import dense, find, main, posteriors, row
+from training.multiscale import compute_posteriors, find_labelled_files, format_row, main, to_fully_convolutional
 
 NETWORK = Architecture("vgg11", len(LABELS), input_size=32, head="paper", width=1 / 8)
 CONTRACT = Preprocessing(size=32, resize=40, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -59,8 +59,8 @@ def table(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
 def test_posteriors_are_the_mean_of_both_mirror_images(checkpoint: Path, images: Path) -> None:
     """The whole image, resized by its shorter side, and its mirror image: the mean of their probabilities."""
     loaded = read_checkpoint(checkpoint)
-    model, path = dense(loaded), images / "cat" / "0.png"
-    found = posteriors(model, loaded.description, [path], 64)
+    model, path = to_fully_convolutional(loaded), images / "cat" / "0.png"
+    found = compute_posteriors(model, loaded.metadata, [path], 64)
     resized = np.asarray(Image.open(path).resize((96, 64), Image.Resampling.BILINEAR))
     views = torch.from_numpy(np.stack([resized, resized[:, ::-1]]))
     expected = softmax(model(normalise(views, CONTRACT)))
@@ -72,8 +72,8 @@ def test_posteriors_are_the_mean_of_both_mirror_images(checkpoint: Path, images:
 def test_no_mirror_images_where_there_were_none_in_training(checkpoint: Path, images: Path) -> None:
     """A network that was trained with `flip` none, say on digits, is not shown mirror images."""
     loaded = read_checkpoint(checkpoint)
-    model, path = dense(loaded), images / "dog" / "1.png"
-    found = posteriors(model, replace(loaded.description, recipe={"flip": "none"}), [path], 32)
+    model, path = to_fully_convolutional(loaded), images / "dog" / "1.png"
+    found = compute_posteriors(model, replace(loaded.metadata, recipe={"flip": "none"}), [path], 32)
     resized = np.asarray(Image.open(path).resize((32, 64), Image.Resampling.BILINEAR))
     expected = softmax(model(normalise(torch.from_numpy(resized[None].copy()), CONTRACT)))
     torch.testing.assert_close(found, expected)
@@ -83,14 +83,16 @@ def test_no_mirror_images_where_there_were_none_in_training(checkpoint: Path, im
 def test_probabilities_are_calibrated(checkpoint: Path, images: Path) -> None:
     """The checkpoint's temperature counts: a high one evens the probabilities out."""
     loaded = read_checkpoint(checkpoint)
-    even = posteriors(dense(loaded), replace(loaded.description, temperature=1e6), [images / "cat" / "0.png"], 32)
+    even = compute_posteriors(
+        to_fully_convolutional(loaded), replace(loaded.metadata, temperature=1e6), [images / "cat" / "0.png"], 32
+    )
     torch.testing.assert_close(even, torch.full((1, 4), 0.25), rtol=0, atol=1e-4)
 
 
 def test_a_row_counts_errors(checkpoint: Path) -> None:
     """Top-1 errors are labels that are not the likeliest, top-5 errors those not among the five likeliest."""
     probabilities = torch.tensor([[0.4, 0.2, 0.15, 0.1, 0.08, 0.07]]).repeat(4, 1)
-    line = row(read_checkpoint(checkpoint).description, "32, 48", probabilities, [0, 1, 4, 5])
+    line = format_row(read_checkpoint(checkpoint).metadata, "32, 48", probabilities, [0, 1, 4, 5])
     assert line == "| vgg11 | 40 | 32, 48 | 75.0 | 25.0 |\n"
 
 
@@ -100,10 +102,12 @@ def test_the_table_has_each_scale_and_all_of_them(
     """One row a scale, and one for the mean of their probabilities."""
     assert main([str(checkpoint), "--data", f"folder:{images}", "--scales", "32,57", "--device", "cpu"]) == 0
     loaded = read_checkpoint(checkpoint)
-    found = find(f"folder:{images}", loaded.description)
-    each = [posteriors(dense(loaded), loaded.description, found.paths, scale) for scale in (32, 57)]
+    found = find_labelled_files(images, loaded.metadata)
+    each = [
+        compute_posteriors(to_fully_convolutional(loaded), loaded.metadata, found.paths, scale) for scale in (32, 57)
+    ]
     expected = [
-        row(loaded.description, name, probabilities, found.labels)
+        format_row(loaded.metadata, name, probabilities, found.labels)
         for name, probabilities in [("32", each[0]), ("57", each[1]), ("32, 57", (each[0] + each[1]) / 2)]
     ]
     assert [f"| {' | '.join(cells)} |\n" for cells in table(capsys)] == expected
@@ -124,18 +128,25 @@ def test_labels_are_found_by_name(checkpoint: Path, images: Path) -> None:
     for hidden in (images / ".cache" / "x.png", images / "cat" / ".x.png", images / "README.txt"):
         hidden.parent.mkdir(exist_ok=True)
         hidden.touch()
-    found = find(f"folder:{images}", read_checkpoint(checkpoint).description)
+    found = find_labelled_files(images, read_checkpoint(checkpoint).metadata)
     assert [LABELS[label] for label in found.labels] == [path.relative_to(images).parts[0] for path in found.paths]
     assert sorted(found.labels) == [0, 0, 1, 1, 2, 2, 3, 3, 3]
 
 
-def test_the_held_out_part_is_preferred(checkpoint: Path, tmp_path: Path, images: Path) -> None:
-    """Of a folder with train/ and val/ only val/ counts, also if the network was trained on the folder."""
-    images.rename(tmp_path / "val")
+@pytest.mark.parametrize(("others", "held_out"), [((), "val"), (("val",), "test")])
+def test_the_held_out_part_is_preferred(
+    others: tuple[str, ...], held_out: str, checkpoint: Path, tmp_path: Path, images: Path
+) -> None:
+    """test/ is evaluated where there is one, then val/, also if the network was trained on the folder."""
+    images.rename(tmp_path / held_out)
+    for other in others:
+        (tmp_path / other / "cat").mkdir(parents=True)
     (tmp_path / "train" / "cat").mkdir(parents=True)
     (tmp_path / "train" / "cat" / "0.png").touch()
-    description = replace(read_checkpoint(checkpoint).description, recipe={"data": f"folder:{tmp_path}"})
-    assert len(find(f"folder:{tmp_path}", description).paths) == 8
+    metadata = replace(read_checkpoint(checkpoint).metadata, recipe={"data": f"folder:{tmp_path}"})
+    found = find_labelled_files(tmp_path, metadata).paths
+    assert len(found) == 8
+    assert {path.relative_to(tmp_path).parts[0] for path in found} == {held_out}
 
 
 @pytest.mark.parametrize("trained_on", ["images", "other/../images", "."])
@@ -146,9 +157,9 @@ def test_training_images_are_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()
     folder = images.rename(tmp_path / "train") if trained_on == "." else images
-    description = replace(read_checkpoint(checkpoint).description, recipe={"data": f"folder:{trained_on}"})
+    metadata = replace(read_checkpoint(checkpoint).metadata, recipe={"data": f"folder:{trained_on}"})
     with pytest.raises(DataError, match="is what the network was trained on; give images that it has not seen"):
-        find(f"folder:{folder}", description)
+        find_labelled_files(folder, metadata)
 
 
 def no_folder(images: Path) -> list[str]:
@@ -183,43 +194,43 @@ def unknown_device(images: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "status", "message"),
     [
-        (no_folder, "images/none is not a folder$"),
-        (unknown_label, "images has a folder emu, but the network knows no such label$"),
-        (no_images, "empty has no images in folders named like their labels$"),
-        (broken_image, r"cat/0.png cannot be read as an image \(.*\)$"),
-        (other_data, "data is 'digits', but must be folder:PATH, such as what --save-held-out wrote$"),
-        (small_scale, r"scales has 31, but must lie in 32 \(the network's input size\)..4096$"),
-        (unknown_device, "device is 'abacus', but must be one of auto, cpu"),
+        (no_folder, 1, "images/none is not a folder$"),
+        (unknown_label, 1, "images has a folder emu, but the network knows no such label$"),
+        (no_images, 1, "empty has no class folders: each label needs a folder of its images$"),
+        (broken_image, 1, r"cat/0.png cannot be read as an image \(.*\)$"),
+        (other_data, 2, "data is 'digits', but must be folder:PATH, such as what --save-held-out wrote$"),
+        (small_scale, 2, r"scales has 31, but must lie in 32 \(the network's input size\)..4096$"),
+        (unknown_device, 2, "device is 'abacus', but must be one of auto, cpu"),
     ],
 )
 def test_what_cannot_be_evaluated_is_named(
     arguments: Callable[[Path], list[str]],
+    status: int,
     message: str,
     checkpoint: Path,
     images: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Whatever is wrong ends in one line on stderr."""
-    assert main([str(checkpoint), *arguments(images)]) == 1
+    assert main([str(checkpoint), *arguments(images)]) == status
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(f"^error: .*{message}", line)
 
 
 def test_only_a_vgg_is_evaluated(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """AlexNet has no dense form here."""
+    """AlexNet has no fully convolutional form here."""
     architecture = replace(NETWORK, name="alexnet")
     model = build_network(architecture).eval()
     golden = record_golden_sample(model, CONTRACT, random_image())
-    description = CheckpointMetadata(architecture=architecture, labels=LABELS, preprocessing=CONTRACT, golden=golden)
-    write_checkpoint(tmp_path / "alexnet.safetensors", description, model)
-    assert main([str(tmp_path / "alexnet.safetensors"), "--data", f"folder:{images}"]) == 1
-    assert "holds alexnet, but only a VGG is evaluated densely" in capsys.readouterr().err
+    metadata = CheckpointMetadata(architecture=architecture, labels=LABELS, preprocessing=CONTRACT, golden=golden)
+    write_checkpoint(tmp_path / "alexnet.safetensors", metadata, model)
+    assert main([str(tmp_path / "alexnet.safetensors"), "--data", f"folder:{images}"]) == 2
+    assert "holds alexnet, but only a VGG is evaluated on whole images" in capsys.readouterr().err
 
 
 def test_scales_that_are_no_numbers_are_refused(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`--scales` names what it cannot read."""
-    with pytest.raises(SystemExit):
-        main([str(checkpoint), "--data", "folder:x", "--scales", "32;64"])
-    assert "'32;64' is not whole numbers with commas between" in capsys.readouterr().err
+    assert main([str(checkpoint), "--data", "folder:x", "--scales", "32;64"]) == 2
+    assert "'32;64' is not a list of whole numbers separated by commas" in capsys.readouterr().err

@@ -13,7 +13,7 @@ STEPS = 101
 @pytest.mark.parametrize("schedule", ["triangular", "one_cycle"])
 def test_the_rate_rises_to_its_peak_and_falls_to_almost_nothing(schedule: str) -> None:
     """The peak is the recipe's rate, at the recipe's share of the steps; the last step's rate is the smallest."""
-    recipe = make_recipe("digits", {"rate": 0.5, "warmup": 0.2, "schedule": schedule})
+    recipe = make_recipe("digits", {"lr": 0.5, "warmup": 0.2, "schedule": schedule})
     rates = [lr_at(step, STEPS, recipe) for step in range(STEPS)]
     peak = rates.index(max(rates))
     assert peak == 20
@@ -25,14 +25,14 @@ def test_the_rate_rises_to_its_peak_and_falls_to_almost_nothing(schedule: str) -
 
 def test_the_triangle_is_straight() -> None:
     """Halfway up and halfway down the triangular rate is half of its peak."""
-    recipe = make_recipe("digits", {"rate": 1.0, "warmup": 0.2, "schedule": "triangular"})
+    recipe = make_recipe("digits", {"lr": 1.0, "warmup": 0.2, "schedule": "triangular"})
     assert lr_at(9, STEPS, recipe) == pytest.approx(10 / 21)
     assert lr_at(61, STEPS, recipe) == pytest.approx(40 / 81)
 
 
 def test_no_warm_up_begins_at_the_peak() -> None:
     """A share of 0 starts at the full rate; a run of one step has one rate."""
-    recipe = make_recipe("digits", {"rate": 0.3, "warmup": 0.0})
+    recipe = make_recipe("digits", {"lr": 0.3, "warmup": 0.0})
     assert lr_at(0, STEPS, recipe) == pytest.approx(0.3)
     assert lr_at(0, 1, recipe) == pytest.approx(0.3)
 
@@ -47,10 +47,10 @@ def test_only_weights_decay() -> None:
 
 
 def test_biases_of_batch_norm_have_a_rate_of_their_own() -> None:
-    """Theirs is `bias_rate` times that of everything else; what is frozen is in no group."""
+    """Theirs is `bias_lr_factor` times that of everything else; what is frozen is in no group."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     model[3].requires_grad_(requires_grad=False)
-    optimizer = sgd(model, make_recipe("digits", {"bias_rate": 8.0}))
+    optimizer = sgd(model, make_recipe("digits", {"bias_lr_factor": 8.0}))
     set_lr(optimizer, 0.5)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert rates[id(model[1].bias)] == 4.0
@@ -60,13 +60,13 @@ def test_biases_of_batch_norm_have_a_rate_of_their_own() -> None:
 
 def test_a_constant_rate_stays() -> None:
     """Every step of it has the recipe's rate."""
-    recipe = make_recipe("cifar10", {"schedule": "constant", "rate": 0.3})
+    recipe = make_recipe("cifar10", {"schedule": "constant", "lr": 0.3})
     assert {lr_at(step, STEPS, recipe) for step in range(STEPS)} == {0.3}
 
 
 def test_a_plateau_divides_by_ten() -> None:
     """Each time that `patience` epochs bring nothing better the rate falls to a tenth, and not before."""
-    recipe = make_recipe("cifar10", {"schedule": "plateau", "rate": 1.0, "patience": 2})
+    recipe = make_recipe("cifar10", {"schedule": "plateau", "lr": 1.0, "patience": 2})
     for accuracies, rate in (
         ((), 1.0),
         ((0.5, 0.4), 1.0),

@@ -18,7 +18,7 @@ RECORD = {
     "train_accuracy": 0.9,
     "val_loss": 0.25,
     "val_accuracy": 0.95,
-    "rate": 0.01,
+    "lr": 0.01,
     "seconds": 1.26,
 }
 PREPROCESSING = Preprocessing(32, 32, (0.5,) * 3, (0.5,) * 3)
@@ -42,7 +42,7 @@ def shown(*, terminal: bool) -> str:
 def test_a_log_has_one_line_an_epoch() -> None:
     """Without a terminal nothing moves: steps and single images leave no trace."""
     [line] = shown(terminal=False).splitlines()
-    assert line == ("epoch   3  loss 0.5000  accuracy 0.9000  val loss 0.2500  val accuracy 0.9500  rate 0.0100  1.3 s")
+    assert line == ("epoch   3  loss 0.5000  accuracy 0.9000  val loss 0.2500  val accuracy 0.9500  lr 0.0100  1.3 s")
 
 
 def test_a_terminal_has_a_live_bar() -> None:

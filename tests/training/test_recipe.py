@@ -1,6 +1,5 @@
 """A recipe: its types and ranges, and what follows from it."""
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from training.recipes import make_recipe
     ("setting", "words"),
     [
         ({"epochs": 0}, ["epochs", "0", "1"]),
-        ({"rate": -0.1}, ["rate", "-0.1"]),
+        ({"lr": -0.1}, ["lr", "-0.1"]),
         ({"size": 33}, ["size", "33", "32"]),
         ({"channels": 2}, ["channels", "2", "1, 3"]),
         ({"schedule": "cosine"}, ["schedule", "cosine", "triangular"]),
@@ -22,7 +21,7 @@ from training.recipes import make_recipe
         ({"label_smoothing": 1.0}, ["label_smoothing", "0.9"]),
         ({"epochs": 2.5}, ["epochs", "2.5", "whole number"]),
         ({"epochs": True}, ["epochs", "True", "whole number"]),
-        ({"rate": "high"}, ["rate", "high", "a number"]),
+        ({"lr": "high"}, ["lr", "high", "a number"]),
         ({"nesterov": 1}, ["nesterov", "1", "true or false"]),
         ({"freeze": "features"}, ["freeze", "features", "init"]),
         ({"colour": "red"}, ["colour", "epochs"]),
@@ -52,5 +51,5 @@ def test_seeds_are_independent_and_repeatable() -> None:
 
 def test_every_setting_says_what_it_means() -> None:
     """Flags and documents come from the fields, so each has its meaning."""
-    assert all(setting.metadata["meaning"] for setting in recipe_fields())
-    assert {setting.name for setting in recipe_fields()} == {field.name for field in fields(Recipe)} - {"data"}
+    assert all(field.description for field in recipe_fields().values())
+    assert set(recipe_fields()) == set(Recipe.model_fields) - {"data"}

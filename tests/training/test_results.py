@@ -22,29 +22,29 @@ def run() -> tuple[Trained, Dataset, Recipe]:
 
 def test_calibration_and_metrics_use_different_splits(run: tuple[Trained, Dataset, Recipe]) -> None:
     """The temperature and the tables come from the calibration split, the metrics from the test split."""
-    description, evaluation = build_metadata(*run)
+    metadata, evaluation = build_metadata(*run)
     _, dataset, _ = run
-    assert description.calibration is not None
-    assert description.calibration.images == len(dataset.splits["calibration"])
-    test = description.metrics["test"]
+    assert metadata.calibration is not None
+    assert metadata.calibration.images == len(dataset.splits["calibration"])
+    test = metadata.metrics["test"]
     assert test["images"] == len(dataset.splits["test"]) == len(evaluation.predicted)
     assert test == evaluation.metrics
     assert test["nll"] <= test["nll_uncalibrated"] + 0.05
     assert test["coverage_95"] > 0.85
     correct = (evaluation.served.probabilities.argmax(1) == dataset.splits["test"].labels).double().mean()
     assert test["accuracy"] == pytest.approx(float(correct))
-    assert description.metrics["calibration"] == {"images": description.calibration.images}
-    assert "coverage_95" not in description.metrics["val"]
+    assert metadata.metrics["calibration"] == {"images": metadata.calibration.images}
+    assert "coverage_95" not in metadata.metrics["val"]
 
 
 def test_without_a_calibration_split_there_is_none(run: tuple[Trained, Dataset, Recipe]) -> None:
     """Then the temperature is 1. Without a test split the metrics are those of `val`."""
     trained, dataset, recipe = run
     splits = {name: dataset.splits[name] for name in ("train", "val")}
-    description, evaluation = build_metadata(trained, replace(dataset, splits=splits), recipe)
-    assert (description.temperature, description.calibration) == (1.0, None)
+    metadata, evaluation = build_metadata(trained, replace(dataset, splits=splits), recipe)
+    assert (metadata.temperature, metadata.calibration) == (1.0, None)
     assert (evaluation.split_name, evaluation.coverage_results) == ("val", [])
-    assert list(description.metrics) == ["val"]
+    assert list(metadata.metrics) == ["val"]
     assert len(evaluation.predicted) == len(splits["val"])
 
 
@@ -58,13 +58,13 @@ def test_a_calibration_split_that_is_too_small_is_refused_before_training(run: t
 
 def test_the_metadata_describe_the_data_set(run: tuple[Trained, Dataset, Recipe]) -> None:
     """They have the size and fingerprint of each split, and the number of duplicates across splits."""
-    description, _ = build_metadata(*run)
+    metadata, _ = build_metadata(*run)
     _, dataset, recipe = run
-    assert isinstance(description, CheckpointMetadata)
-    assert description.dataset["fingerprint"] == dataset.fingerprint
-    assert description.dataset["splits"] == {
+    assert isinstance(metadata, CheckpointMetadata)
+    assert metadata.dataset["fingerprint"] == dataset.fingerprint
+    assert metadata.dataset["splits"] == {
         name: {"images": len(split), "fingerprint": dataset.fingerprints[name]}
         for name, split in dataset.splits.items()
     }
-    assert description.dataset["duplicates"] == dataset.duplicates.counts
-    assert description.recipe["calibration"] == recipe.calibration
+    assert metadata.dataset["duplicates"] == dataset.duplicates.counts
+    assert metadata.recipe["calibration"] == recipe.calibration

@@ -45,9 +45,9 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path, i
     unbroken = train(dataset, recipe, ALONE, Killer())
     kept = StateFile(tmp_path / "a.state", interval)
     with pytest.raises(KilledError):
-        train(dataset, recipe, ALONE, Killer(6), kept=kept)
+        train(dataset, recipe, ALONE, Killer(6), state_file=kept)
     torch.manual_seed(99)  # another process has another random state
-    resumed = train(dataset, recipe, ALONE, Killer(), kept=StateFile(tmp_path / "a.state", interval))
+    resumed = train(dataset, recipe, ALONE, Killer(), state_file=StateFile(tmp_path / "a.state", interval))
     assert same(resumed, unbroken)
     assert without_times(resumed) == without_times(unbroken)
 
@@ -57,17 +57,17 @@ def test_a_run_that_is_asked_to_stop_loses_no_step(tmp_path: Path) -> None:
     dataset, recipe = digits()
     kept, stop = StateFile(tmp_path / "a.state", NEVER), StopFlag()
     with pytest.raises(StoppedError, match=r"stopped after step 3 of 8; .* --resume"):
-        train(dataset, recipe, ALONE, Asker(3, stop), kept=kept, stop=stop)
+        train(dataset, recipe, ALONE, Asker(3, stop), state_file=kept, stop=stop)
     state = kept.read()
     assert state is not None
-    assert state["done"] == 3
+    assert state["global_step"] == 3
 
 
 def test_a_finished_state_needs_no_further_step(tmp_path: Path) -> None:
     """A run that was cut off behind its last step has its weights and its history in the state."""
     dataset, recipe = digits(epochs=1)
-    first = train(dataset, recipe, ALONE, Killer(), kept=StateFile(tmp_path / "a.state", NEVER))
-    again = train(dataset, recipe, ALONE, Killer(1), kept=StateFile(tmp_path / "a.state", NEVER))
+    first = train(dataset, recipe, ALONE, Killer(), state_file=StateFile(tmp_path / "a.state", NEVER))
+    again = train(dataset, recipe, ALONE, Killer(1), state_file=StateFile(tmp_path / "a.state", NEVER))
     assert same(first, again)
     assert again.history == first.history
 
@@ -75,26 +75,26 @@ def test_a_finished_state_needs_no_further_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rate": 0.05}, "rate is 0.05, but the unfinished run has 0.1"),
+        ({"lr": 0.05}, "lr is 0.05, but the unfinished run has 0.1"),
         ({"epochs": 3}, "epochs is 3, but the unfinished run has 1"),
     ],
 )
 def test_another_recipe_is_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     """A run goes on with the recipe that it began with, or not at all."""
     dataset, recipe = digits(epochs=1)
-    train(dataset, recipe, ALONE, Killer(), kept=StateFile(tmp_path / "a.state", NEVER))
+    train(dataset, recipe, ALONE, Killer(), state_file=StateFile(tmp_path / "a.state", NEVER))
     dataset, recipe = digits(**{"epochs": 1, **settings})
     with pytest.raises(StateError, match=message):
-        train(dataset, recipe, ALONE, Killer(), kept=StateFile(tmp_path / "a.state", NEVER))
+        train(dataset, recipe, ALONE, Killer(), state_file=StateFile(tmp_path / "a.state", NEVER))
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:
     """A single pixel that has changed is other data."""
     dataset, recipe = digits(epochs=1)
-    train(dataset, recipe, ALONE, Killer(), kept=StateFile(tmp_path / "a.state", NEVER))
+    train(dataset, recipe, ALONE, Killer(), state_file=StateFile(tmp_path / "a.state", NEVER))
     dataset.fingerprints["train"] = "0" * 64
     with pytest.raises(StateError, match="digits has changed since the unfinished run began"):
-        train(dataset, recipe, ALONE, Killer(), kept=StateFile(tmp_path / "a.state", NEVER))
+        train(dataset, recipe, ALONE, Killer(), state_file=StateFile(tmp_path / "a.state", NEVER))
 
 
 class Clock:
@@ -112,11 +112,11 @@ def test_a_state_is_due_by_time(tmp_path: Path) -> None:
     clock = Clock()
     kept = StateFile(tmp_path / "a.state", 300, clock)
     clock.now = 299
-    assert not kept.due()
+    assert not kept.is_due()
     clock.now = 300
-    assert kept.due()
+    assert kept.is_due()
     kept.write({"done": 1})
-    assert not kept.due()
+    assert not kept.is_due()
     assert kept.read() == {"done": 1}
 
 
@@ -167,7 +167,7 @@ def test_a_full_disk_is_found_before_training(tmp_path: Path, monkeypatch: pytes
     dataset, recipe = digits()
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(free=2**20))
     with pytest.raises(StateError, match=r"has 1 MiB free, but the run's state and its checkpoint take up to \d+ MiB"):
-        train(dataset, recipe, ALONE, Killer(1), kept=StateFile(tmp_path / "a.state", NEVER))
+        train(dataset, recipe, ALONE, Killer(1), state_file=StateFile(tmp_path / "a.state", NEVER))
 
 
 class Usage(NamedTuple):

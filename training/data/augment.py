@@ -1,6 +1,6 @@
 """Random changes of training images that leave their labels true.
 
-Owns them all, in batches, on whatever device the images are. Knows nothing of labels, networks or files.
+Owns them all, in batches, on whatever device the images are.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """From a data set's name to splits of labelled pixels, ready for the network.
 
-Owns reading the images, their statistics and fingerprints. Every image passes through
-`models.preprocess.pixels`, as it will when served. Knows nothing of augmentation or of the network.
+Owns reading the images, their statistics and fingerprints. Every image passes through `models.preprocess.pixels`, as it
+will when served.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.checkpoint import is_unicode_text
+from models.image_formats import FORMATS
 from models.preprocess import Pixels, Preprocessing, preprocess
 from training.data.sources import DataError, Item, find_source
 from training.data.splits import Duplicates, complete_splits, find_duplicates
-from training.recipe import Recipe, one_line_message
-
-# What the service decodes too. Pillow tells them by their content, whatever the file is called.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+from training.errors import one_line_message
+from training.recipe import Recipe
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ def load_dataset(recipe: Recipe, root: Path, track: TrackProgress, start: Prepro
     `root` is where torchvision's data sets lie or are downloaded to. Mean and standard deviation are those of
     the training images, or of `start`. Raises DataError.
     """
-    source = find_source(recipe, root)
+    source = find_source(recipe.data, root)
     _check_labels(source.labels)
     parts = complete_splits(source.parts, recipe)
     sides = {name: recipe.train_side if name == "train" else recipe.size for name in parts}
@@ -165,11 +165,13 @@ def _square(image: Path | Image.Image, stored: Preprocessing, plain: Preprocessi
 def _pixels(image: Path | Image.Image, preprocessing: Preprocessing) -> Pixels:
     if isinstance(image, Image.Image):
         return preprocess(image, preprocessing)
-    with Image.open(image, formats=FORMATS) as opened:
+    with Image.open(image, formats=list(FORMATS)) as opened:
         return preprocess(opened, preprocessing)
 
 
 def _check_labels(labels: tuple[str, ...]) -> None:
+    if bad := [label for label in labels if not is_unicode_text(label)]:
+        raise DataError(f"the folder {bad[0]!r} has a name that is not UTF-8, but a label must be Unicode text")
     if len(labels) < 2:
         raise DataError(f"{labels[0]} is the only class, but a classifier needs at least two")
 

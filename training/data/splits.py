@@ -1,8 +1,8 @@
 """Which images are trained on, and which are kept for what.
 
-`train` gives the weights, `val` is for choosing among runs, `calibration` gives temperature and tables, and
-`test` the figures that are told. Owns taking those that a source lacks from its training part, and finding
-images that are in two of them. Knows nothing of how images are read.
+`train` gives the weights, `val` is for choosing among runs, `calibration` gives temperature and tables, and `test` the
+figures that are told. Owns taking those that a source lacks from its training part, and finding images that are in two
+of them.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from training.data.sources import SPLITS, Item
-from training.recipe import FEWEST_CALIBRATION_IMAGES, Recipe
+from training.recipe import MIN_CALIBRATION_IMAGES, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def complete_splits(parts: dict[str, list[Item]], recipe: Recipe) -> dict[str, l
             least = 0 if name == "calibration" else 1
             for _, i in zip(range(max(least, round(share * len(of_class)))), free, strict=False):
                 where[i] = name
-    if Counter(where.values())["calibration"] < FEWEST_CALIBRATION_IMAGES:
+    if Counter(where.values())["calibration"] < MIN_CALIBRATION_IMAGES:
         where = {i: "train" if name == "calibration" else name for i, name in where.items()}
     taken = {name: [items[i] for i in where if where[i] == name] for name in SPLITS}
     return {name: part for name in SPLITS if (part := taken[name] or parts.get(name, []))}

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.probabilities import Calibration, energy, quantile_table, ranked_scores, softmax, typicality
+from models.probabilities import Calibration, quantile_table, ranked_scores, softmax
+from models.typicality import energy, typicality
+from training.errors import TrainingError
 from training.evaluation.metrics import negative_log_likelihood
-from training.recipe import FEWEST_CALIBRATION_IMAGES, TrainingError
+from training.recipe import MIN_CALIBRATION_IMAGES
 
 # LAC gives smaller sets than APS at the same coverage. On CIFAR-10 (four networks of 82 to 85 % accuracy, 60
 # splits each), APS needed 1 to 3 % more labels at 90 and 95 %, and 1 to 6 % more at 99 %. On synthetic data of
@@ -26,9 +28,9 @@ class CalibrationError(TrainingError):
 
 def check_calibration_size(images: int) -> None:
     """Raises CalibrationError if a calibration split has too few images. Needs no logits."""
-    if images < FEWEST_CALIBRATION_IMAGES:
+    if images < MIN_CALIBRATION_IMAGES:
         raise CalibrationError(
-            f"the calibration split has {images} images, but needs at least {FEWEST_CALIBRATION_IMAGES}"
+            f"the calibration split has {images} images, but needs at least {MIN_CALIBRATION_IMAGES}"
         )
 
 

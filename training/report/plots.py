@@ -22,11 +22,11 @@ MISTAKE_COLUMNS = 5
 def plot_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """Loss, accuracy and learning rate by epoch. There is at least one epoch."""
     figure = Figure((WIDTH, 3.25), layout="constrained")
-    loss, accuracy, rate = figure.subplots(1, 3)
+    loss, accuracy, lr = figure.subplots(1, 3)
     _plot_lines(loss, history, "loss", {"train_loss": "training", "val_loss": "validation"})
     _plot_lines(accuracy, history, "accuracy", {"train_accuracy": "training", "val_accuracy": "validation"})
     accuracy.yaxis.set_major_formatter(PercentFormatter(1))
-    _plot_lines(rate, history, "learning rate", {"rate": "learning rate"})
+    _plot_lines(lr, history, "learning rate", {"lr": "learning rate"})
     figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 

@@ -19,17 +19,10 @@ from app.http.schemas import ModelInfo, Predictions
 from app.main import create_app
 from app.settings import Settings
 from models.checkpoint import read_checkpoint, restore_model
+from models.predictions import Logits
 from models.preprocess import Pixels, normalise, preprocess
-from models.probabilities import (
-    Calibration,
-    Logits,
-    energy,
-    prediction_sets,
-    quantile_table,
-    ranked_scores,
-    softmax,
-    typicality,
-)
+from models.probabilities import Calibration, prediction_sets, quantile_table, ranked_scores, softmax
+from models.typicality import energy, typicality
 from tests.fakes.checkpoints import LABELS, write_small_checkpoint
 from tests.fakes.gates import Gate
 from tests.fakes.images import encoded, random_image
@@ -63,7 +56,7 @@ def code(response: httpx.Response) -> tuple[int, str]:
 def expected(checkpoint: Path, seed: int = 0) -> list[float]:
     """The probabilities that the trained network gives, without any of the service."""
     loaded = read_checkpoint(checkpoint)
-    preprocessing = loaded.description.preprocessing
+    preprocessing = loaded.metadata.preprocessing
     batch = torch.from_numpy(preprocess(random_image(seed), preprocessing)[None].copy())
     with torch.inference_mode():
         return list(softmax(restore_model(loaded)(normalise(batch, preprocessing)))[0].tolist())
@@ -150,10 +143,10 @@ async def test_failed_images_stand_among_the_answered(client: httpx.AsyncClient)
 @pytest.fixture(scope="module")
 def calibrated_checkpoint(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     """The same network with a temperature and a calibration, from 200 images and labels that it finds likely."""
-    description, model = read_checkpoint(checkpoint).description, restore_model(read_checkpoint(checkpoint))
-    squares = [preprocess(random_image(seed), description.preprocessing) for seed in range(100, 300)]
+    metadata, model = read_checkpoint(checkpoint).metadata, restore_model(read_checkpoint(checkpoint))
+    squares = [preprocess(random_image(seed), metadata.preprocessing) for seed in range(100, 300)]
     with torch.inference_mode():
-        logits = model(normalise(torch.from_numpy(np.stack(squares)), description.preprocessing))
+        logits = model(normalise(torch.from_numpy(np.stack(squares)), metadata.preprocessing))
     probabilities = softmax(logits, 0.5)
     labels = torch.multinomial(probabilities, 1, generator=torch.Generator().manual_seed(0))
     ranked, scores = ranked_scores(probabilities, "aps")
@@ -178,13 +171,13 @@ async def test_a_calibrated_checkpoint_answers_with_sets_and_typicality(
 ) -> None:
     """Both are what the checkpoint's calibration gives for the network's own logits."""
     loaded = read_checkpoint(calibrated_checkpoint)
-    description, calibration = loaded.description, loaded.description.calibration
+    metadata, calibration = loaded.metadata, loaded.metadata.calibration
     assert calibration is not None
     seeds, sizes, typical = range(6), [], []
     files = [("f", (f"{seed}.png", encoded(random_image(seed)))) for seed in seeds]
-    squares = [preprocess(random_image(seed), description.preprocessing) for seed in seeds]
+    squares = [preprocess(random_image(seed), metadata.preprocessing) for seed in seeds]
     with torch.inference_mode():
-        logits = restore_model(loaded)(normalise(torch.from_numpy(np.stack(squares)), description.preprocessing))
+        logits = restore_model(loaded)(normalise(torch.from_numpy(np.stack(squares)), metadata.preprocessing))
     probabilities = softmax(logits, 0.5)
     for coverage in (0.5, 0.9, 0.999):
         response = await calibrated.post(f"/predict?coverage={coverage}", files=files)

@@ -20,7 +20,7 @@ DTYPES = ("float32", "bfloat16")
 
 
 def images(checkpoint: Path, count: int) -> list[Pixels]:
-    preprocessing = read_checkpoint(checkpoint).description.preprocessing
+    preprocessing = read_checkpoint(checkpoint).metadata.preprocessing
     return [preprocess(random_image(seed), preprocessing) for seed in range(count)]
 
 
@@ -43,7 +43,7 @@ def test_fusing_changes_nothing(checkpoint: Path) -> None:
     loaded = read_checkpoint(checkpoint)
     batch = images(checkpoint, 4)
     with torch.inference_mode():
-        trained = restore_model(loaded)(normalise(torch.from_numpy(np.stack(batch)), loaded.description.preprocessing))
+        trained = restore_model(loaded)(normalise(torch.from_numpy(np.stack(batch)), loaded.metadata.preprocessing))
     served = load_classifier(loaded, "cpu", "float32").compute_logits(batch)
     assert np.allclose(served, trained.numpy(), atol=1e-4)
 
@@ -72,7 +72,7 @@ def test_auto_falls_back_to_float32(checkpoint: Path, monkeypatch: pytest.Monkey
 def test_auto_falls_back_where_torch_lacks_a_kernel(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On CPUs torch has no response normalisation in bfloat16: column A-LRN is served in float32."""
     monkeypatch.setattr("app.serving.classifier._candidate_dtypes", lambda _: [torch.bfloat16, torch.float32])
-    described = read_checkpoint(checkpoint).description
+    described = read_checkpoint(checkpoint).metadata
     architecture = replace(described.architecture, name="vgg11_lrn")
     network = build_network(architecture)
     golden = record_golden_sample(network, described.preprocessing, random_image())
@@ -98,7 +98,7 @@ def test_on_a_gpu_everything_is_on_the_gpu(checkpoint: Path, dtype: torch.dtype)
     """Placement, checked without a GPU: a fake one refuses to mix its tensors with the CPU's."""
     loaded = read_checkpoint(checkpoint)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        classifier = Classifier(fuse(restore_model(loaded)), loaded.description, torch.device("cuda"), dtype)
+        classifier = Classifier(fuse(restore_model(loaded)), loaded.metadata, torch.device("cuda"), dtype)
         logits = classifier.forward(torch.zeros(2, 32, 32, 3, dtype=torch.uint8, device="cuda"))
     assert logits.device.type == "cuda"
     assert (logits.shape, logits.dtype) == ((2, 4), torch.float32)

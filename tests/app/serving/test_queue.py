@@ -7,6 +7,9 @@ import pytest
 
 from app.errors import DeadlineExceeded, QueueFull, UndecodableImage
 from app.metrics import Metrics
+from app.serving.entry import Batch, Closed, Idle
+from app.serving.queue import Queue
+from app.serving.replica_set import ReplicaSet
 from app.serving.service_rate import ServiceRate
 from tests.fakes.replicas import NEVER, Client, FakeReplica, image, running
 
@@ -145,6 +148,18 @@ async def test_replicas_share_one_queue() -> None:
         free.gate.set()
         assert [await client.values() for client in clients] == [[0], [1]]
     assert sorted(busy.batches + free.batches) == [[0], [1]]
+
+
+async def test_a_replica_is_told_why_there_is_no_batch() -> None:
+    """An empty queue is idle while it is open, and closed after that; what waits comes before the end."""
+    queue = Queue(4, ReplicaSet(1, lambda: None), ServiceRate(), Metrics())
+    assert queue.next_batch(4, idle_seconds=0.0) == Idle()
+    client = Client(queue, 1, 2)
+    queue.close()
+    assert queue.next_batch(1, idle_seconds=0.0) == Batch(client.entries[:1])
+    assert queue.next_batch(4, idle_seconds=0.0) == Batch(client.entries[1:])
+    assert queue.next_batch(4, idle_seconds=0.0) == Closed()
+    client.hang_up()
 
 
 async def test_closing_answers_what_waits() -> None:

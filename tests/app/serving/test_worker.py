@@ -10,8 +10,8 @@ import torch
 
 from app.errors import Internal, NotReady
 from app.serving.replica_set import ReplicaSet
+from models.predictions import Logits
 from models.preprocess import Pixels
-from models.probabilities import Logits
 from tests.fakes.replicas import NEVER, Client, FakeReplica, running
 
 pytestmark = pytest.mark.anyio

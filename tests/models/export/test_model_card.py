@@ -25,11 +25,11 @@ METRICS = {
 CALIBRATION = Calibration(kind="lac", images=2, scores=(0.1, 0.2), energies=(-1.0, 0.0))
 WICKED = (
     *("---\n", "```\n# no", "a|b", "<!-- ", '"', "\\", "{{", "$x$", "yes"),
-    *("猫 🐈", "\x85\u2028\ufeff\x00\x7f", "\ud800"),
+    *("猫 🐈", "\x85\u2028\ufeff\x00\x7f"),
 )
 
 
-def description(labels: tuple[str, ...] = ("cat", "dog"), **changes: Any) -> CheckpointMetadata:
+def metadata(labels: tuple[str, ...] = ("cat", "dog"), **changes: Any) -> CheckpointMetadata:
     fields: dict[str, Any] = {
         "architecture": Architecture("vgg11_bn", len(labels), input_size=32),
         "labels": labels,
@@ -63,7 +63,7 @@ def fenced(text: str, heading: str) -> Any:
 
 def test_what_the_hub_reads() -> None:
     """Licence, library, task and tags are there; without metrics, there is no index of results."""
-    assert parsed(model_card(description(), "abc")).data.to_dict() == {
+    assert parsed(model_card(metadata(), "abc")).data.to_dict() == {
         "license": "unknown",
         "library_name": "vggserve",
         "pipeline_tag": "image-classification",
@@ -73,7 +73,7 @@ def test_what_the_hub_reads() -> None:
 
 def test_metrics_carry_their_split() -> None:
     """Each finite metric is in the Hub's index with its data set and split; the number of images is not."""
-    card = parsed(model_card(description(metrics=METRICS, dataset={"name": "folder:/home/me/photos/"}), "abc"))
+    card = parsed(model_card(metadata(metrics=METRICS, dataset={"name": "folder:/home/me/photos/"}), "abc"))
     results = card.data.eval_results
     assert [(r.dataset_name, r.dataset_split, r.metric_type, r.metric_value) for r in results] == [
         ("photos", "val", "accuracy", 0.9416),
@@ -84,7 +84,7 @@ def test_metrics_carry_their_split() -> None:
 
 def test_metrics_stand_in_a_table() -> None:
     """One row a metric and one column a split, with a gap where a split lacks the metric."""
-    cells = [t.content for t in tokens(model_card(description(metrics=METRICS), "abc")) if t.type == "inline"]
+    cells = [t.content for t in tokens(model_card(metadata(metrics=METRICS), "abc")) if t.type == "inline"]
     start = cells.index("val") - 1
     assert cells[start : start + 15] == [
         *("", "val", "test"),
@@ -97,10 +97,10 @@ def test_metrics_stand_in_a_table() -> None:
 
 def test_what_was_not_measured_is_said() -> None:
     """Without metrics and calibration the card says so, and with them it does not."""
-    bare = model_card(description(), "abc")
+    bare = model_card(metadata(), "abc")
     assert "None were recorded" in bare
     assert "were not calibrated" in bare
-    full = model_card(description(metrics=METRICS, calibration=CALIBRATION, temperature=1.25), "abc")
+    full = model_card(metadata(metrics=METRICS, calibration=CALIBRATION, temperature=1.25), "abc")
     assert "None were recorded" not in full
     assert "were calibrated on 2 images" in full
     assert "1.25" in full
@@ -108,13 +108,14 @@ def test_what_was_not_measured_is_said() -> None:
 
 def test_people_find_what_it_is() -> None:
     """Architecture, data set, version, preprocessing and the command that serves the file are named."""
-    described = description(dataset={"name": "cifar10"}, recipe={"epochs": 3})
+    described = metadata(dataset={"name": "cifar10"}, recipe={"epochs": 3})
     text = model_card(described, "0123456789ab", "my file.safetensors")
     assert headings(text)[0] == "vgg11_bn trained on cifar10"
     assert "`0123456789ab`" in text
     assert "resized to 36 pixels (bicubic, antialiased)" in text
     assert "mean 0.1, 0.2, 0.3 and std 0.4, 0.5, 0.6" in text
-    assert "vgg-serve --checkpoint 'my file.safetensors'\n" in text
+    assert "pip install" not in text
+    assert "python -m app --checkpoint 'my file.safetensors'\n" in text
     assert fenced(text, "Training")["recipe"] == {"epochs": 3}
 
 
@@ -123,16 +124,20 @@ def test_people_find_what_it_is() -> None:
 )
 def test_an_unusual_width_is_named(width: float, words: str) -> None:
     """A network of the paper's width is not said to have another."""
-    assert words in model_card(description(architecture=Architecture("vgg11", 2, 3, 32, width=width)), "abc")
+    assert words in model_card(metadata(architecture=Architecture("vgg11", 2, 3, 32, width=width)), "abc")
 
 
 @settings(deadline=None)
-@given(st.lists(st.text(min_size=1), min_size=2, max_size=5, unique=True).map(tuple))
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=2, max_size=5, unique=True).map(
+        tuple
+    )
+)
 @example(WICKED)
 def test_no_name_can_break_a_card(names: tuple[str, ...]) -> None:
     """Whatever labels, data set, split and metrics are called, the same sections come out, and the same names."""
     changes = {"metrics": {name: dict.fromkeys(names, 0.5) for name in names}, "recipe": {"note": names[0]}}
-    text = model_card(description(names, dataset={"name": f"folder:{names[0]}"}, **changes), "abc")
+    text = model_card(metadata(names, dataset={"name": f"folder:{names[0]}"}, **changes), "abc")
     assert text.encode("utf-8").decode("utf-8") == text
     title, *others = headings(text)
     assert title.startswith("vgg11_bn")

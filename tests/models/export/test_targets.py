@@ -28,7 +28,7 @@ from models.export import onnx as onnx_export
 from models.export import timm as timm_export
 from models.export.model_card import model_card
 from models.export.parity import RunExport
-from models.export.targets import TARGETS, Target
+from models.export.targets import TARGETS, ExportTarget
 from models.golden import GoldenSample, record_golden_sample
 from models.networks.registry import Architecture, build_network
 from models.preprocess import Pixels, Preprocessing, normalise, preprocess
@@ -45,14 +45,14 @@ def written(path: Path, architecture: Architecture, **changes: Any) -> Path:
     a, network = architecture, lively(build_network(architecture))
     mean, std = (0.1, 0.2, 0.3)[: a.in_channels], (0.4, 0.5, 0.6)[: a.in_channels]
     preprocessing = Preprocessing(a.input_size, a.input_size + 5, mean, std, a.in_channels, "bicubic")
-    description = CheckpointMetadata(
+    metadata = CheckpointMetadata(
         architecture=a,
         labels=tuple(f"naïve 猫 {i}" for i in range(a.num_classes)),
         preprocessing=preprocessing,
         golden=record_golden_sample(network, preprocessing, random_image()),
         temperature=TEMPERATURE,
     )
-    write_checkpoint(path, dataclasses.replace(description, **changes), network)
+    write_checkpoint(path, dataclasses.replace(metadata, **changes), network)
     return path
 
 
@@ -76,12 +76,12 @@ def convert(source: Path, to: str, out: Path) -> Checkpoint:
 
 def batch_of(found: Checkpoint, count: int) -> Pixels:
     """(count, S, S, C) pixels of images that the export was not compared on."""
-    return np.stack([preprocess(random_image(seed), found.description.preprocessing) for seed in range(7, 7 + count)])
+    return np.stack([preprocess(random_image(seed), found.metadata.preprocessing) for seed in range(7, 7 + count)])
 
 
 @torch.inference_mode()
 def our_logits(found: Checkpoint, batch: Pixels) -> Tensor:
-    logits: Tensor = restore_model(found)(normalise(torch.from_numpy(batch), found.description.preprocessing))
+    logits: Tensor = restore_model(found)(normalise(torch.from_numpy(batch), found.metadata.preprocessing))
     assert float(logits.std(dim=0).min()) > 1e-3  # images differ, and so must their answers
     return logits
 
@@ -115,7 +115,7 @@ def test_onnx_describes_itself(source: Path, out: Path) -> None:
     model = onnx.load(out)
     onnx.checker.check_model(model, full_check=True)
     told = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
-    d = found.description
+    d = found.metadata
     assert told["labels"] == list(d.labels)
     assert told["preprocessing"] == json.loads(json.dumps(dataclasses.asdict(d.preprocessing)))
     assert (told["temperature"], told["version"]) == (TEMPERATURE, found.version)
@@ -164,7 +164,7 @@ def test_timm_answers_as_we_do(architecture: Architecture, tmp_path: Path, out: 
     theirs = loaded_by_timm(out)
     batch = batch_of(found, 3)
     with torch.inference_mode():
-        logits = theirs(normalise(torch.from_numpy(batch), found.description.preprocessing))
+        logits = theirs(normalise(torch.from_numpy(batch), found.metadata.preprocessing))
     torch.testing.assert_close(logits, our_logits(found, batch), rtol=1e-4, atol=1e-4)
 
 
@@ -173,10 +173,10 @@ def test_timm_sees_what_we_see(tmp_path: Path, out: Path) -> None:
     found = convert(written(tmp_path / "in.safetensors", Architecture("vgg11_bn", 3, 3, 32, "pooled")), "timm", out)
     config = loaded_by_timm(out).pretrained_cfg
     transform = create_transform(**resolve_data_config({}, pretrained_cfg=config))  # type: ignore[no-untyped-call]
-    image, p = random_image(3, (90, 61)), found.description.preprocessing
+    image, p = random_image(3, (90, 61)), found.metadata.preprocessing
     ours = normalise(torch.from_numpy(preprocess(image, p)[None].copy()), p)[0]
     torch.testing.assert_close(transform(image), ours)
-    assert tuple(config["label_names"]) == found.description.labels
+    assert tuple(config["label_names"]) == found.metadata.labels
     assert json.loads((out / "config.json").read_text("utf-8"))["temperature"] == TEMPERATURE
 
 
@@ -185,7 +185,7 @@ def test_timm_s_pool_is_undone(grid: int) -> None:
     """A layer for a smaller map gives the same for that map pooled to 7 x 7, as timm does."""
     torch.manual_seed(0)
     weight, maps = torch.randn(5, 3, grid, grid), torch.randn(2, 3, grid, grid)
-    spread = timm_export._spread(weight)
+    spread = timm_export._undo_pool(weight)
     pooled = F.adaptive_avg_pool2d(maps, 7)
     torch.testing.assert_close(F.conv2d(pooled, spread), F.conv2d(maps, weight), rtol=1e-4, atol=1e-4)
 
@@ -224,9 +224,9 @@ def test_hf_is_a_folder_to_upload(source: Path, out: Path) -> None:
     found = convert(source, "hf", out)
     assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     assert (out / "model.safetensors").read_bytes() == source.read_bytes()
-    assert (out / "README.md").read_text("utf-8") == model_card(found.description, found.version)
+    assert (out / "README.md").read_text("utf-8") == model_card(found.metadata, found.version)
     config = json.loads((out / "config.json").read_text("utf-8"))
-    assert tuple(config["id2label"].values()) == found.description.labels
+    assert tuple(config["id2label"].values()) == found.metadata.labels
     assert config["version"] == found.version
     assert all(path.stat().st_mode & 0o444 == 0o444 for path in out.iterdir())
 
@@ -266,7 +266,7 @@ def test_what_answers_otherwise_is_removed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Above the bound nothing is left and it is an error; the rounding of floats is no fault."""
-    monkeypatch.setitem(TARGETS, "hf", Target(functools.partial(answering, change)))
+    monkeypatch.setitem(TARGETS, "hf", ExportTarget(functools.partial(answering, change)))
     assert main([str(source), "--to", "hf", "--out", str(out)]) == int(differ)
     assert list(out.parent.iterdir()) == ([] if differ else [out])
     if differ:
@@ -297,7 +297,7 @@ def test_a_missing_package_is_named(
     """What is not installed is named before any work, with the command that installs it."""
     monkeypatch.setitem(sys.modules, package, None)
     assert main([str(source), "--to", to, "--out", str(out)]) == 1
-    expected = f"error: --to {to} needs the package {package}: pip install 'vggserve[export]'\n"
+    expected = f"error: --to {to} needs the package {package}: pip install '.[export]' in a checkout\n"
     assert capsys.readouterr().err == expected
     assert not out.parent.exists()
 

@@ -1,5 +1,6 @@
 """Data sets from folders and packages: what is read, how it is split, and what is refused."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from PIL import Image
 from models.preprocess import Preprocessing, preprocess
 from tests.fakes.images import random_image
 from training.data.dataset import Dataset, channel_statistics, load_dataset, write_images
-from training.recipe import TrainingError
+from training.errors import TrainingError
 from training.recipes import make_recipe
 
 T = TypeVar("T")
@@ -189,3 +190,11 @@ def test_more_than_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1}.__getitem__)
     with pytest.raises(TrainingError, match=r"take 0\.0 GiB at a size of 32, but this machine has 0\.0 GiB"):
         load_folder(tmp_path)
+
+
+def test_a_label_that_is_no_unicode_text_is_refused_before_training(tmp_path: Path) -> None:
+    """A class folder whose name is not UTF-8 is named, before any image is read."""
+    for name in (b"caf\xe9", b"tea"):
+        (tmp_path / os.fsdecode(name)).mkdir()
+    with pytest.raises(TrainingError, match=r"'caf\\udce9' has a name that is not UTF-8"):
+        load_dataset(make_recipe(f"folder:{tmp_path}", {}), tmp_path, passing)

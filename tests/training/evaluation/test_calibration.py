@@ -7,7 +7,8 @@ import pytest
 import torch
 from torchmetrics.classification import BinaryAUROC
 
-from models.probabilities import KINDS, softmax, typicality
+from models.probabilities import KINDS, softmax
+from models.typicality import typicality
 from tests.fakes.logits import draw_logits
 from training.evaluation.calibration import (
     TEMPERATURES,

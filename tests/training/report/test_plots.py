@@ -19,7 +19,7 @@ EPOCH = {
     "val_loss": 1.0,
     "train_accuracy": 0.5,
     "val_accuracy": 0.75,
-    "rate": 0.1,
+    "lr": 0.1,
 }
 UNUSUAL_LABELS = ("猫", "$x$", r"$\frac", "a" * 99 + "b" * 99, "line\nbreak", "\ud800", "\x00", " ", "%s", "שלום")
 

@@ -29,7 +29,7 @@ NO_CALIBRATION = "There is no calibration"
 
 
 def make_metadata(labels: tuple[str, ...] = LABELS, epochs: int = 3, **changes: Any) -> CheckpointMetadata:
-    epoch = {"train_loss": 2.0, "val_loss": 1.5, "train_accuracy": 0.25, "val_accuracy": 0.5, "rate": 0.1}
+    epoch = {"train_loss": 2.0, "val_loss": 1.5, "train_accuracy": 0.25, "val_accuracy": 0.5, "lr": 0.1}
     fields: dict[str, Any] = {
         "architecture": Architecture("vgg11_bn", len(labels), input_size=32),
         "labels": labels,

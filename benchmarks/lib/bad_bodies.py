@@ -1,6 +1,6 @@
-"""Files and bodies that ask a server for too much, or are broken, each with its name.
+"""Request bodies that are broken or ask a server for too much, such as decompression bombs, each with its name.
 
-Owns making them; every one is small, and made here so that none has to be stored.
+All are small, and are made here so that none has to be stored.
 """
 
 import io
@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 
-def bombs() -> Iterator[tuple[str, bytes, str]]:
-    """Name, body and content type of each."""
+def make_bad_bodies() -> Iterator[tuple[str, bytes, str]]:
+    """Yields the name, body and content type of each."""
     photo = _photo()
     png, jpeg = _encoded(photo, "PNG"), _encoded(photo, "JPEG")
     yield "empty body", b"", "image/png"

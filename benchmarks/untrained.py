@@ -1,7 +1,7 @@
-"""A checkpoint for measurements that no training has to come before: speed does not depend on what the weights are.
+"""Writes an untrained checkpoint for measurements of speed, which does not depend on the values of the weights.
 
-`python -m benchmarks.lib.untrained OUT --architecture vgg16_bn --size 224 --head linear` has the batch norms see one
-batch of noise, so that their statistics, gains and shifts matter, and every other weight as it is initialised.
+`python -m benchmarks.untrained OUT --architecture vgg16_bn --size 224 --head linear` initialises the weights. The batch
+norms get the statistics of one batch of noise and random gains and shifts, so that fusing has an effect.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from models.preprocess import Preprocessing
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def untrained(architecture: Architecture) -> nn.Module:
-    """The network, the same at every call."""
+def make_untrained(architecture: Architecture) -> nn.Module:
+    """The network, with the same weights at every call."""
     torch.manual_seed(0)
     network = build_network(architecture)
     for module in network.modules():
@@ -47,15 +47,15 @@ def main() -> None:
     size, classes = arguments.size, arguments.classes
     architecture = Architecture(arguments.architecture, classes, input_size=size, head=arguments.head)
     preprocessing = Preprocessing(size, size, IMAGENET_MEAN, IMAGENET_STD)
-    network = untrained(architecture)
+    network = make_untrained(architecture)
     noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    description = CheckpointMetadata(
+    metadata = CheckpointMetadata(
         architecture=architecture,
         labels=tuple(f"class {i}" for i in range(classes)),
         preprocessing=preprocessing,
         golden=record_golden_sample(network, preprocessing, Image.fromarray(noise)),
     )
-    print(arguments.out, write_checkpoint(arguments.out, description, network))
+    print(arguments.out, write_checkpoint(arguments.out, metadata, network))
 
 
 if __name__ == "__main__":

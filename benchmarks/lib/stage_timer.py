@@ -1,12 +1,12 @@
 """CPU time of named stages of a running program, each without the stages inside it.
 
-Owns wrapping functions and coroutines of other modules, and the clocks of threads. A coroutine is timed step by step,
-so that what others do while it waits is not counted as its own.
+Owns wrapping functions and coroutines of other modules, and reading the CPU clocks of threads. A coroutine is timed
+step by step, so that the work of others while it waits is not counted.
 """
 
 import functools
 import inspect
-import sys
+import pkgutil
 import threading
 import time
 from collections import Counter
@@ -14,23 +14,30 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 
-def found(path: str) -> tuple[Any, str]:
-    """The module or class that has the function at `module.name` or `module.class.name`, and the function's name."""
+def find_function(path: str) -> tuple[Any, str]:
+    """The module or class that has the function at `module.name` or `module.class.name`, and the function's name.
+
+    Imports the module. Raises ValueError if there is no such function.
+    """
     where, _, name = path.rpartition(".")
-    module, _, inner = where.rpartition(".")
-    return sys.modules.get(where) or getattr(sys.modules[module], inner), name
+    try:
+        owner = pkgutil.resolve_name(where)
+        getattr(owner, name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{path}, which this benchmark measures, does not exist: {error}") from error
+    return owner, name
 
 
-class Stopwatch:
-    """`seconds` of CPU time by stage; `watch` adds a stage."""
+class StageTimer:
+    """Sums the CPU time of stages in `seconds`; `watch` adds a function to a stage."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
         self._local = threading.local()
 
     def watch(self, path: str, stage: str) -> None:
-        """Counts the function at `module.name` or `module.class.name` to a stage, from its next call on."""
-        owner, name = found(path)
+        """Counts the function at `module.name` or `module.class.name` to a stage. Raises ValueError."""
+        owner, name = find_function(path)
         function = getattr(owner, name)
         setattr(owner, name, self._timed(function, stage))
 
@@ -65,7 +72,7 @@ class Stopwatch:
         self._local.since = time.thread_time()
 
     def _stages(self) -> list[str]:
-        """Those that this thread is in, the innermost last."""
+        """The stages that this thread is in, the innermost last."""
         if not hasattr(self._local, "stages"):
             self._local.stages = []
         stages: list[str] = self._local.stages
@@ -92,13 +99,13 @@ class _Steps:
                 self._leave()
             try:
                 yield awaited
-            except BaseException as error:  # a cancellation is the coroutine's to handle
+            except BaseException as error:  # the coroutine handles a cancellation itself
                 step = functools.partial(self._coroutine.throw, error)
             else:
                 step = functools.partial(self._coroutine.send, None)
 
 
-def thread_seconds() -> dict[str, float]:
+def read_thread_seconds() -> dict[str, float]:
     """CPU seconds of each of Python's threads, by its name."""
     return {
         thread.name: time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
