@@ -57,13 +57,13 @@ class OpenRoute(APIRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """A GET route also answers HEAD. `methods` does not say so: OpenAPI would list each route twice."""
-        if scope["type"] == "http" and scope["method"] == "HEAD" and "GET" in self.methods:
+        if scope["type"] == "http" and scope["method"] == "HEAD" and "GET" in (self.methods or ()):
             return super().matches({**scope, "method": "GET"})
         return super().matches(scope)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The server leaves out the body of an answer to HEAD."""
-        if scope["method"] == "HEAD" and "GET" in self.methods:
+        if scope["method"] == "HEAD" and "GET" in (self.methods or ()):
             await self.app(scope, receive, send)
         else:
             await super().handle(scope, receive, send)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from app.errors import problem
+from app.errors import problem_response
 from app.http.protocol import BoundedProtocol
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +22,7 @@ CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """Answers with the body, after all of it; refuses as the real application does."""
     if "refusal" in scope["state"]:
-        await problem(scope["state"]["refusal"], "id")(scope, receive, send)
+        await problem_response(scope["state"]["refusal"], "id")(scope, receive, send)
         return
     body = b""
     while True:
