@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     # of a container, a process without a handler ignores the signal.
     import uvicorn
 
+    from app.http.protocol import BoundedProtocol
     from app.logs import configure_logging
     from app.main import create_app
     from app.server import Server
@@ -40,8 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     runtime.raise_open_file_limit()
     config = uvicorn.Config(
         app,
-        settings.host,
+        "" if settings.host == "::" else settings.host,  # asyncio's "::" is IPv6 alone, its "" is both
         settings.port,
+        http=BoundedProtocol,
+        ws="none",
         access_log=False,
         log_config=None,
         server_header=False,

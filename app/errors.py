@@ -108,6 +108,12 @@ class InvalidCheckpoint(ServiceError):
     status, code = 422, "invalid_checkpoint"
 
 
+class HeadersTooLarge(ServiceError):
+    """A request's head that is too long, or takes too long to arrive."""
+
+    status, code = 431, "headers_too_large"
+
+
 class QueueFull(ServiceError):
     """No place in the queue; `retry_after` is in whole seconds."""
 

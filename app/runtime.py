@@ -28,6 +28,12 @@ def raise_open_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def open_file_limit() -> int | None:
+    """The most files that the process may have open, or None without a limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
 def pause_garbage_collection() -> None:
     """Turns garbage collection off. With it, the imports and the load of the model take longer."""
     gc.disable()

@@ -41,6 +41,8 @@ class RequestMiddleware:
         exchange = _Exchange(scope, receive, send)
         with self.service.requests:
             try:
+                if "refusal" in scope["state"]:
+                    raise scope["state"]["refusal"]
                 if self.service.health.phase is Phase.CLOSED and not scope["path"].startswith(PROBES):
                     raise Draining
                 await self.app(scope, exchange.receive, exchange.send)

@@ -14,6 +14,8 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from app.auth import check_key
 from app.errors import DeadlineExceeded, InvalidCheckpoint, NotFound, ReloadFailed, ServiceError
@@ -52,6 +54,19 @@ class OpenRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         return self.answer
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """A GET route also answers HEAD. `methods` does not say so: OpenAPI would list each route twice."""
+        if scope["type"] == "http" and scope["method"] == "HEAD" and "GET" in (self.methods or ()):
+            return super().matches({**scope, "method": "GET"})
+        return super().matches(scope)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The server leaves out the body of an answer to HEAD."""
+        if scope["method"] == "HEAD" and "GET" in (self.methods or ()):
+            await self.app(scope, receive, send)
+        else:
+            await super().handle(scope, receive, send)
 
     async def answer(self, request: Request) -> Response:
         """Calls the route's function."""
