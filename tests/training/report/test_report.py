@@ -186,7 +186,7 @@ def test_a_report_without_calibration(tmp_path: Path) -> None:
 def test_two_labels_without_a_mistake(tmp_path: Path) -> None:
     """Sections without mistakes have a sentence, no plot warns, and labels are escaped."""
     split, logits = make_predictions(2, confidence=50.0)
-    labels = ("<script>alert(1)</script>", "$\\frac 猫\n\ud800")
+    labels = ("<script>alert(1)</script>", "$\\frac 猫\n\u2028")
     found = make_report(tmp_path, make_metadata(labels, **make_calibration(2, confidence=50.0)), split, logits)
     assert pngs(tmp_path) == ["coverage", "curves", "reliability"]
     assert found.page.inside("p").count("There is no mistake: every image got its true label.") == 2
@@ -194,7 +194,7 @@ def test_two_labels_without_a_mistake(tmp_path: Path) -> None:
     assert found.page.rows[-1]
     names = [row[0] for row in found.page.rows]
     assert labels[0] in names
-    assert labels[1].replace("\ud800", r"\ud800") in names
+    assert labels[1] in names
 
 
 def test_many_labels_get_a_table_of_the_most_confused(tmp_path: Path) -> None:
