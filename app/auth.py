@@ -16,7 +16,7 @@ def check_key(request: Request, keys: Sequence[str]) -> None:
     """Raises Unauthorized unless `keys` is empty or the request carries one of them.
 
     The key comes as `Authorization: Bearer KEY` (RFC 6750) or `X-API-Key: KEY`. Every known key is
-    compared, as hashes of one length and in constant time, so that timing tells nothing.
+    compared, as hashes of one length and in constant time, so that timing reveals nothing.
     """
     if not keys:
         return

@@ -13,7 +13,7 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 class ServiceError(Exception):
-    """An error that a caller is told about. `detail` is one sentence for a person."""
+    """An error that becomes an answer. `detail` is one sentence for a person."""
 
     status: ClassVar[int]
     code: ClassVar[str]
@@ -24,12 +24,12 @@ class ServiceError(Exception):
         self.headers = headers or {}
 
     def without_traceback(self) -> Self:
-        """Itself, without where it comes from: a traceback keeps an image's bytes, in a cycle with its answer."""
+        """The error without its traceback, which would keep an image's bytes in memory, in a cycle with its answer."""
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
 
     def to_item(self) -> dict[str, Any]:
-        """What stands in a prediction's `error` where only some images of a request failed."""
+        """The `error` field of a prediction, where only some images of a request failed."""
         return {"code": self.code, "detail": self.detail, "status": self.status}
 
 
@@ -148,7 +148,7 @@ class NotReady(ServiceError):
 
 
 class Draining(ServiceError):
-    """The server has stopped accepting; whoever is still connected must go elsewhere."""
+    """The server has stopped accepting. Clients that are still connected must use another server."""
 
     status, code = 503, "draining"
 

@@ -1,4 +1,4 @@
-"""The error that ends a run, and how an error is told in one line."""
+"""The error that ends a run, and an error's message in one line."""
 
 
 class TrainingError(Exception):

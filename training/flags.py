@@ -1,4 +1,4 @@
-"""The command line that the trainer's commands share, and how their errors are told.
+"""The command line that the trainer's commands share, and how they report errors.
 
 A recipe's settings are flags. This module loads no torch, so that `--help` is immediate.
 """

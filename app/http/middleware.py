@@ -76,7 +76,7 @@ class RequestMiddleware:
 
 
 class _Exchange:
-    """One request and its answer, as they pass through."""
+    """One request and its answer."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.started = time.monotonic()

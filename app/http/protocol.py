@@ -6,7 +6,7 @@ It differs from uvicorn's in these points:
   So does a head that is not complete `head_seconds` after its first byte. Uvicorn has no limit: httptools gathers an
   unfinished header in memory, with a cost that grows with the square of its length.
 - At most `max_waiting` requests wait on a connection. With more, those that wait are answered and the connection
-  closes. Nothing is read while requests wait. Uvicorn goes on reading.
+  closes. Nothing is read while requests wait. Uvicorn continues to read.
 - `Upgrade` is ignored (RFC 9110, section 7.8). httptools ends a message at the head that asks for an upgrade, and would
   parse the body as a second request. Here a fresh parser gets the same head without the `Upgrade` header.
 - A request that cannot be parsed is given to the application with the error in `scope["state"]["refusal"]`. The
@@ -88,7 +88,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Also tells the request that runs while others wait."""
+        """Also notifies the request that is running while others wait."""
         self._stop_timer()
         self._unset_keepalive_if_required()
         self._refused = True

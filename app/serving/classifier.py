@@ -48,7 +48,7 @@ class Classifier:
 
         Raises what torch raises: OutOfMemoryError, or RuntimeError for a device that is lost.
         """
-        # A GPU copies from pinned memory by itself, while the CPU goes on.
+        # A GPU copies from pinned memory while the CPU continues.
         batch = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=self._device.type == "cuda")
         np.stack(images, out=batch.numpy())
         result: Logits = self.forward(batch.to(self._device, non_blocking=True)).cpu().numpy()

@@ -21,7 +21,7 @@ from models.export.timm import write_timm
 class ExportTarget:
     """`write` makes a file or folder at a path and gives a way to ask it, with `packages` installed.
 
-    What is asked with (N, S, S, C) uint8 pixels answers with (N, K) `logits` and maybe `probabilities`.
+    The function that `write` returns maps (N, S, S, C) uint8 pixels to (N, K) `logits` and maybe `probabilities`.
     """
 
     write: Callable[[Checkpoint, Path], RunExport]

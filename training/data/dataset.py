@@ -49,7 +49,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """`labels` are the classes' names by index; `splits` has `train`, `val`, and mostly `calibration` and `test`.
+    """`labels` are the classes' names by index; `splits` has `train` and `val`, and usually `calibration` and `test`.
 
     The images of `train` are as much larger as the recipe's `scale_jitter`. `unreadable` names the images that
     were left out. `fingerprints` are a SHA-256 of each split's pixels and labels, so two runs with the same
@@ -66,7 +66,7 @@ class Dataset:
 
     @property
     def held_out(self) -> str:
-        """The split whose figures are told: `test`, or `val` where there is none."""
+        """The split that gives the metrics: `test`, or `val` if there is none."""
         return "test" if "test" in self.splits else "val"
 
     @property
