@@ -41,7 +41,7 @@ def make_parser(program: str, description: str) -> Parser:
         type=Path,
         default=Path("data"),
         metavar="DIR",
-        help="folder of cifar10, cifar100 and stl10, which are downloaded if missing [%(default)s]",
+        help="folder of torchvision's data sets, which are downloaded if missing [%(default)s]",
     )
     made.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N; auto is CUDA where there is one [%(default)s]"

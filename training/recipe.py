@@ -28,7 +28,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    data: str = Field(description="digits, cifar10, cifar100, stl10 or folder:PATH")
+    data: str = Field(description="the data set, as --data names it")
     val_share: float = Field(0.1, description="share of each class for validation", ge=0.01, le=0.5)
     calibration_share: float = Field(0.1, description="share of each class for the calibration", ge=0, le=0.5)
     test_share: float = Field(0.1, description="share of each class for the test", ge=0, le=0.5)

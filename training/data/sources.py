@@ -1,6 +1,7 @@
 """The data sets by name: their recipes' defaults, their labels and their images, still unread.
 
-To add a data set, write its loader and add a line to DATA_SETS.
+To add a data set, write its loader and add a line to DATA_SETS. A data set of torchvision that has `classes` needs no
+loader of its own, but a line in `_load_torchvision`.
 """
 
 from collections.abc import Callable, Iterable
