@@ -115,7 +115,7 @@ class HeadersTooLarge(ServiceError):
 
 
 class QueueFull(ServiceError):
-    """No place in the queue; `retry_after` is in whole seconds."""
+    """No room in the queue, or in memory for one more body. `retry_after` is in whole seconds."""
 
     status, code = 429, "queue_full"
 

@@ -21,5 +21,5 @@ class ServiceRate:
         self._seconds_per_image += weight * (seconds_per_image - self._seconds_per_image)
 
     def retry_after(self, waiting_images: int) -> int:
-        """Seconds until that many images are answered, in whole seconds and at least 1."""
+        """Whole seconds, at least 1, until that many images are answered. Those being decoded count as waiting."""
         return max(1, math.ceil(waiting_images * self._seconds_per_image))
