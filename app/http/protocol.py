@@ -13,15 +13,18 @@ It differs from uvicorn's in these points:
   application answers, logs and counts it like any other error. Uvicorn writes plain text, also in the middle of
   another answer.
 - Trailers are dropped. Uvicorn appends them to the headers of a request that is already running.
-- A client that closes its sending half after its request gets the answer. Therefore a client that closes the whole
-  connection is noticed only by a reset: both send the same packet.
+- A client that closes its sending half after its request gets the answer. A client that closes the whole connection
+  sends the same packet. To tell them apart, the answer's first bytes, which are known, are sent at once: the kernel of
+  a client that has gone replies with a reset, and its request is cancelled.
 - A request that is answered before its end must end within `head_seconds`, or the connection closes.
 - A connection without any request ends after the keep-alive timeout, and connections above the limit of open files
   minus `reserved_files` are closed at once.
 """
 
 import asyncio
+import socket
 from enum import Enum
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import httptools
@@ -40,6 +43,28 @@ class _State(Enum):
     IDLE = 0
     HEAD = 1
     BODY = 2
+
+
+ANSWER_START = b"HTTP/1.1 "  # of every answer, whatever its status
+FIRST_PEER_CHECK_SECONDS, MAX_PEER_CHECK_SECONDS = 0.01, 1.0  # each interval is twice the one before it
+
+
+class _StartedTransport:
+    """A transport on which ANSWER_START has been sent: leaves it out of the first write."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._started = True
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data.removeprefix(ANSWER_START) if self._started else data)
+        self._started = False
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 class _TooManyWaiting(Exception):  # raised through the parser
@@ -75,6 +100,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = False
         self._timer: asyncio.TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
+        self._half_closed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Closes the connection where there are too many."""
@@ -100,13 +126,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keeps the connection open for the answers to whole requests."""
-        if self._refused:
-            return bool(self.pipeline) or self._is_answering()
-        if self._state is _State.BODY or not (self.pipeline or self._is_answering()):
+        if not (self.pipeline or self._is_answering()):
             return False
-        self._stop_timer()
-        self._refused = True
-        self.cycle.keep_alive = False
+        if not self._refused:
+            if self._state is _State.BODY:
+                return False
+            self._refused = True
+            self.cycle.keep_alive = False
+        self._half_closed = True
+        if self._running is not None and self._is_answering():
+            self._begin_answer(self._running)
+        self._check_peer(FIRST_PEER_CHECK_SECONDS)
         return True
 
     def data_received(self, data: bytes) -> None:
@@ -217,8 +247,31 @@ class BoundedProtocol(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self._running is not None and not (self._running.response_complete or self._running.disconnected)
 
+    def _begin_answer(self, cycle: RequestResponseCycle) -> None:
+        """Sends the bytes that every answer begins with, to which the kernel of a client that has gone replies."""
+        if not cycle.response_started:
+            self.transport.write(ANSWER_START)
+            cycle.transport = cast(asyncio.Transport, _StartedTransport(self.transport))
+
+    def _check_peer(self, seconds: float) -> None:
+        """Looks for that reply now and then. After an end of file the event loop no longer looks for a reset."""
+        self._stop_timer()
+        if self.transport.is_closing():
+            return
+        if self._peer_has_gone():
+            self.transport.abort()
+            return
+        longer = min(2 * seconds, MAX_PEER_CHECK_SECONDS)
+        self._timer = self.loop.call_later(seconds, partial(self._check_peer, longer))
+
+    def _peer_has_gone(self) -> bool:
+        connection = self.transport.get_extra_info("socket")
+        return connection is not None and connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        if self._half_closed:
+            self._begin_answer(cycle)
         super()._start_asgi_task(cycle, app)
 
     def _refuse(self, error: ServiceError) -> None:

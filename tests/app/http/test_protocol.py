@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -250,6 +251,66 @@ async def test_a_half_closed_client_gets_its_answers(port: int) -> None:
     async with asyncio.timeout(10):
         assert (await reader.read()).count(b"HTTP/1.1 200") == 3
     writer.close()
+
+
+class HeldApp:
+    """Takes a request's body and answers when it is released, unless its client goes before."""
+
+    def __init__(self) -> None:
+        self.begun, self.released, self.gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+        self.begun.set()
+        waiting = [asyncio.ensure_future(receive()), asyncio.ensure_future(self.released.wait())]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if waiting[0].done():
+            self.gone.set()
+            return
+        waiting[0].cancel()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+@asynccontextmanager
+async def listening(app: Any) -> AsyncIterator[int]:
+    """The port of a server of that application."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="off")
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: BoundedProtocol(config, ServerState(), {}), "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_a_client_that_closes_is_noticed_while_its_request_runs() -> None:
+    """A close and a half-close begin alike; a request whose client has gone is told so before its answer."""
+    app = HeldApp()
+    async with listening(app) as port, asyncio.timeout(10):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GET)
+        await app.begun.wait()
+        writer.close()
+        await app.gone.wait()
+
+
+async def test_a_half_closed_client_is_not_taken_for_one_that_has_gone() -> None:
+    """Its request runs on, and its answer is whole: what was sent early is not sent twice."""
+    app = HeldApp()
+    async with listening(app) as port, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GET)
+        await app.begun.wait()
+        writer.write_eof()
+        begin = await reader.readexactly(9)
+        assert begin == b"HTTP/1.1 "
+        app.released.set()
+        answer = begin + await reader.read()
+        assert not app.gone.is_set()
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.count(b"HTTP/1.1") == 1
+        assert answer.endswith(b"\r\n\r\nok")
+        writer.close()
 
 
 @settings(max_examples=100, deadline=None)
