@@ -1,4 +1,4 @@
-"""The command `python -m app`, also installed as `vgg-serve`.
+"""The command `python -m app`.
 
 Owns the exit status: a fault that the operator can mend becomes one line on standard error.
 """

@@ -24,7 +24,7 @@ HTTP = "uvicorn.protocols.http.httptools_impl"
 # The dotted name of each measured function -> its stage. A function that was imported by name is measured where it is
 # used, so its name begins with the importing module.
 LOOP_STAGES = {
-    f"{HTTP}.HttpToolsProtocol.data_received": "HTTP in: parsing",
+    "app.http.protocol.BoundedProtocol.data_received": "HTTP in: parsing",
     f"{HTTP}.RequestResponseCycle.send": "HTTP out: head, body, socket",
     "app.http.middleware.RequestMiddleware.__call__": "middleware: id, in flight",
     "app.http.middleware.RequestMiddleware._account": "middleware: counts, log line",
@@ -74,6 +74,7 @@ async def measure_stages(
 async def serve_and_measure(checkpoint: Path, images: Path, clients: list[int], form: int, seconds: float) -> None:
     """Starts the server, measures it under each number of clients, and prints the table. Raises ValueError."""
     # Imported here because `main` sets OpenMP's variables before torch is loaded.
+    from app.http.protocol import BoundedProtocol
     from app.main import create_app
     from app.server import Server
     from app.settings import Settings
@@ -83,7 +84,8 @@ async def serve_and_measure(checkpoint: Path, images: Path, clients: list[int], 
     for path, stage in {**LOOP_STAGES, **WORKER_STAGES}.items():
         timer.watch(path, stage)
     app = create_app(Settings.model_validate({"checkpoint": checkpoint}))
-    server = Server(uvicorn.Config(app, port=0, log_config=None, access_log=False), app.state.service)
+    config = uvicorn.Config(app, port=0, http=BoundedProtocol, ws="none", log_config=None, access_log=False)
+    server = Server(config, app.state.service)
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
         await asyncio.sleep(0.01)

@@ -42,7 +42,7 @@ def export_checkpoint(source: Path, target: str, out: Path) -> str:
     ValueError, naming the file or package and the fault.
     """
     if missing := [name for name in TARGETS[target].packages if importlib.util.find_spec(name) is None]:
-        raise ValueError(f"--to {target} needs the package {missing[0]}: pip install '.[export]' in a checkout")
+        raise ValueError(f"--to {target} needs the package {missing[0]}: pip install -r requirements.lock brings it")
     if out.exists():
         raise ValueError(f"{out}: exists already; remove it or give another name")
     found = checkpoint.read_checkpoint(source)

@@ -1,6 +1,7 @@
 """The bounds of a connection, with a fake transport and clock, and once with real sockets."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +15,8 @@ from uvicorn.server import ServerState
 
 from app.errors import problem_response
 from app.http.protocol import BoundedProtocol
+from app.main import create_app
+from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -283,13 +286,21 @@ async def listening(app: Any) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
+@asynccontextmanager
+async def running_request(app: HeldApp) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """The connection of a client whose request `app` has begun to answer."""
+    async with listening(app) as port, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GET)
+        await app.begun.wait()
+        yield reader, writer
+        writer.close()
+
+
 async def test_a_client_that_closes_is_noticed_while_its_request_runs() -> None:
     """A close and a half-close begin alike; a request whose client has gone is told so before its answer."""
     app = HeldApp()
-    async with listening(app) as port, asyncio.timeout(10):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(GET)
-        await app.begun.wait()
+    async with running_request(app) as (_, writer):
         writer.close()
         await app.gone.wait()
 
@@ -297,10 +308,7 @@ async def test_a_client_that_closes_is_noticed_while_its_request_runs() -> None:
 async def test_a_half_closed_client_is_not_taken_for_one_that_has_gone() -> None:
     """Its request runs on, and its answer is whole: what was sent early is not sent twice."""
     app = HeldApp()
-    async with listening(app) as port, asyncio.timeout(10):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(GET)
-        await app.begun.wait()
+    async with running_request(app) as (reader, writer):
         writer.write_eof()
         begin = await reader.readexactly(9)
         assert begin == b"HTTP/1.1 "
@@ -310,7 +318,63 @@ async def test_a_half_closed_client_is_not_taken_for_one_that_has_gone() -> None
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         assert answer.count(b"HTTP/1.1") == 1
         assert answer.endswith(b"\r\n\r\nok")
+
+
+async def ask(port: int, request: bytes) -> tuple[bytes, bytes]:
+    """The head and the body of the answer to a client that half-closes after its request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    writer.write_eof()
+    async with asyncio.timeout(10):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return head, body
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "code"),
+    [
+        (b"hello\r\n\r\n", 400, "bad_request"),
+        (b"GET /health/live HTTP/9.9\r\n\r\n", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 10_923 + b"\r\n", 431, "headers_too_large"),
+    ],
+)
+async def test_the_service_answers_and_counts_what_cannot_be_parsed(
+    request_bytes: bytes, status: int, code: str
+) -> None:
+    """The answer is a problem document with an id, the connection closes, and the metrics count it."""
+    app = create_app(Settings.model_validate({}))
+    async with listening(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request_bytes)
+        async with asyncio.timeout(10):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
+        _, metrics = await ask(port, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    document = json.loads(body)
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"content-type: application/problem+json" in head
+    assert b"connection: close" in head
+    assert (document["status"], document["code"]) == (status, code)
+    assert b"x-request-id: " + document["request_id"].encode() in head
+    assert b'vgg_requests_total{route="unmatched",status="%d"} 1.0' % status in metrics
+
+
+@pytest.mark.parametrize(
+    "path", ["/health/live", "/health/ready", "/health/startup", "/metrics", "/model", "/docs", "/openapi.json"]
+)
+async def test_every_get_route_answers_head(path: str) -> None:
+    """HEAD has the status and the type of GET, and no body (RFC 9110, section 9.3.2)."""
+    async with listening(create_app(Settings.model_validate({}))) as port:
+        heads = {}
+        for method in ("GET", "HEAD"):
+            head, body = await ask(port, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert bool(body) == (method == "GET")
+            lines = head.split(b"\r\n")
+            heads[method] = (lines[0], next(line for line in lines if line.lower().startswith(b"content-type")))
+    assert heads["GET"] == heads["HEAD"]
+    assert b" 405 " not in heads["HEAD"][0]
 
 
 @settings(max_examples=100, deadline=None)

@@ -297,7 +297,7 @@ def test_a_missing_package_is_named(
     """What is not installed is named before any work, with the command that installs it."""
     monkeypatch.setitem(sys.modules, package, None)
     assert main([str(source), "--to", to, "--out", str(out)]) == 1
-    expected = f"error: --to {to} needs the package {package}: pip install '.[export]' in a checkout\n"
+    expected = f"error: --to {to} needs the package {package}: pip install -r requirements.lock brings it\n"
     assert capsys.readouterr().err == expected
     assert not out.parent.exists()
 
