@@ -28,7 +28,8 @@ from models.golden import golden_pixels
 from models.inference.fuse import fuse
 from models.inference.prepack import can_prepack, prepack
 from models.networks.vgg import VGG
-from models.preprocess import normalise, preprocess
+from models.normalise import normalise
+from models.preprocess import preprocess
 from models.probabilities import softmax
 
 # Makes a function of a fused network. The images are for ways that calibrate on them.

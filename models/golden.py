@@ -13,7 +13,8 @@ from PIL import Image
 from pydantic import ConfigDict
 from torch import Tensor, nn
 
-from models.preprocess import Pixels, Preprocessing, normalise, preprocess
+from models.normalise import normalise
+from models.preprocess import Pixels, Preprocessing, preprocess
 from models.probabilities import softmax
 
 

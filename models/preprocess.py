@@ -1,17 +1,15 @@
-"""Preprocessing: from an opened `PIL.Image.Image` to the network's input.
+"""Preprocessing: from an opened `PIL.Image.Image` to the network's pixels.
 
-Owns colour conversion, resizing, cropping and normalisation. The checkpoint stores the settings. Training and serving
-call the same functions, so both see the same pixels.
+Owns colour conversion, resizing and cropping. The checkpoint stores the settings. Training and serving call the same
+functions, so both see the same pixels. No module here imports torch, so that a process that decodes starts fast.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
-from torch import Tensor
 
 Pixels = NDArray[np.uint8]
 
@@ -95,17 +93,6 @@ def resize_whole(image: Image.Image, shorter: int, preprocessing: Preprocessing)
     For networks that take images of any size. Cuts, decodes and raises as `pixels` does.
     """
     return _to_array(_decode_resized(image, shorter, preprocessing), preprocessing)
-
-
-def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """(N, H, W, C) uint8 on any device -> (N, C, H, W) float32, channels last in memory.
-
-    One multiplication and addition would take half the time, but differ from torchvision's in the last bit; in
-    place, because fresh memory costs a large batch more than the arithmetic.
-    """
-    # One small copy that waits for nothing the device still computes.
-    mean, std = torch.tensor([preprocessing.mean, preprocessing.std]).to(batch.device, non_blocking=True)
-    return (batch / 255).sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
 def _decode_resized(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> Image.Image:

@@ -19,7 +19,8 @@ from models.device import find_device
 from models.image_formats import FORMATS
 from models.networks.fully_convolutional import FullyConvolutional
 from models.networks.vgg import VGG
-from models.preprocess import normalise, resize_whole
+from models.normalise import normalise
+from models.preprocess import resize_whole
 from models.probabilities import softmax
 from training.data.sources import DataError, find_class_folders, parse_data
 from training.errors import one_line_message

@@ -18,7 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from models.checkpoint import read_checkpoint, restore_model
-from models.preprocess import normalise, preprocess
+from models.normalise import normalise
+from models.preprocess import preprocess
 
 PeerAnswer = dict[str, str | float]
 

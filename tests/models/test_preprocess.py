@@ -12,7 +12,8 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from models.preprocess import INTERPOLATIONS, MAX_ASPECT_RATIO, Preprocessing, normalise, preprocess, resize_whole
+from models.normalise import normalise
+from models.preprocess import INTERPOLATIONS, MAX_ASPECT_RATIO, Preprocessing, preprocess, resize_whole
 
 
 def contract(size: int, resize: int | None = None, channels: int = 3, **more: Any) -> Preprocessing:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from app.errors import problem_response
+from app.http.problems import problem_response
 from app.http.protocol import BoundedProtocol
 from app.main import create_app
 from app.settings import Settings

@@ -19,8 +19,9 @@ from app.http.schemas import ModelInfo, Predictions
 from app.main import create_app
 from app.settings import Settings
 from models.checkpoint import read_checkpoint, restore_model
+from models.normalise import normalise
 from models.predictions import Logits
-from models.preprocess import Pixels, normalise, preprocess
+from models.preprocess import Pixels, preprocess
 from models.probabilities import Calibration, prediction_sets, quantile_table, ranked_scores, softmax
 from models.typicality import energy, typicality
 from tests.fakes.checkpoints import LABELS, write_small_checkpoint
