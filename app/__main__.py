@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     # of a container, a process without a handler ignores the signal.
     import uvicorn
 
+    from app.decoding.zygote import Zygote
     from app.http.protocol import BoundedProtocol
     from app.logs import configure_logging
     from app.main import create_app
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         settings = read_settings(sys.argv[1:] if arguments is None else arguments)
-        app = create_app(settings)
+        app = create_app(settings, Zygote())
     except ValueError as error:
         return _print_error(error, 2)
     configure_logging(settings.log_format)

@@ -11,6 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from app.decoding.messages import Task
+from app.decoding.processes import Decoders
+from app.decoding.zygote import Zygote
 from app.errors import NotReady
 from app.health import Health, Phase
 from app.in_flight import InFlight
@@ -33,10 +36,11 @@ R = TypeVar("R")
 class Service:
     """Started and closed on the event loop. Raises ValueError for API keys that cannot be read.
 
-    While a replica of the model fails its golden check, the check is repeated after `retry_seconds`.
+    `zygote` starts the decoder processes; it is not closed with the service. While a replica of the model fails its
+    golden check, the check is repeated after `retry_seconds`.
     """
 
-    def __init__(self, settings: Settings, retry_seconds: float = RETRY_SECONDS) -> None:
+    def __init__(self, settings: Settings, zygote: Zygote, retry_seconds: float = RETRY_SECONDS) -> None:
         self.settings = settings
         self.health = Health()
         self.metrics = Metrics()
@@ -48,7 +52,7 @@ class Service:
         self._retry_seconds = retry_seconds
         self._reloading = asyncio.Lock()
         self._pipeline: Pipeline | None = None
-        self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._zygote = zygote
 
     @property
     def loaded(self) -> bool:
@@ -58,7 +62,8 @@ class Service:
     async def start(self) -> None:
         """Loads the model and makes the service ready, or sets `failure`."""
         try:
-            self._swap(await _in_thread(_load, self.settings))
+            model, decoders = await self._load()
+            self._swap(model, decoders)
         except Exception as error:
             self.failure = error
             self.health.enter(Phase.FAILED, str(error))
@@ -73,15 +78,16 @@ class Service:
         """
         async with self._reloading:
             try:
-                keys, model = self.settings.keys(), await _in_thread(_load, self.settings)
+                keys, (model, decoders) = self.settings.keys(), await self._load()
             except Exception:
                 self.metrics.reloads.labels("refused").inc()
                 raise
-            self.keys, old = keys, self._swap(model)
+            self.keys, old = keys, self._swap(model, decoders)
             self.metrics.reloads.labels("swapped").inc()
             if old is not None:
                 await old.requests.wait_until_zero()
                 old.close()
+                await old.close_decoders()
             return model
 
     @contextmanager
@@ -93,14 +99,22 @@ class Service:
         with pipeline.requests:
             yield pipeline
 
-    def _swap(self, model: "LoadedModel") -> "Pipeline | None":
+    async def _load(self) -> "tuple[LoadedModel, Decoders]":
+        """Loads the model, and starts the decoder processes for its preprocessing."""
+        model = await _in_thread(_load, self.settings)
+        task = Task(model.metadata.preprocessing, self.settings.max_image_pixels)
+        decoders = Decoders(self._zygote, task, self.settings.decode_threads, self.metrics)
+        await decoders.start()
+        return model, decoders
+
+    def _swap(self, model: "LoadedModel", decoders: Decoders) -> "Pipeline | None":
         """Makes `model` the current one. Returns the pipeline of the model before it."""
         # Deferred: it imports torch, which takes seconds. `_load` has imported it by now.
         from app.serving.pipeline import Pipeline
 
         old = self._pipeline
         self._pipeline = new = Pipeline(
-            model, self.settings, self._decoders, self.metrics, self._update_health, self._retry_seconds
+            model, self.settings, decoders, self.metrics, self._update_health, self._retry_seconds
         )
         new.start()
         self.metrics.watch_queue(lambda: new.queue.depth)
@@ -123,9 +137,9 @@ class Service:
 
     async def close(self) -> None:
         """Ends the threads. Waits for the model's only if no request is in flight: a stuck one would keep them."""
-        self._decoders.shutdown(wait=False, cancel_futures=True)
         if self._pipeline is not None:
             self._pipeline.close()
+            await self._pipeline.close_decoders()
             if not self.requests.count:
                 await _in_thread(self._pipeline.join)
 

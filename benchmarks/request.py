@@ -74,6 +74,7 @@ async def measure_stages(
 async def serve_and_measure(checkpoint: Path, images: Path, clients: list[int], form: int, seconds: float) -> None:
     """Starts the server, measures it under each number of clients, and prints the table. Raises ValueError."""
     # Imported here because `main` sets OpenMP's variables before torch is loaded.
+    from app.decoding.zygote import Zygote
     from app.http.protocol import BoundedProtocol
     from app.main import create_app
     from app.server import Server
@@ -83,7 +84,7 @@ async def serve_and_measure(checkpoint: Path, images: Path, clients: list[int], 
     timer = StageTimer()
     for path, stage in {**LOOP_STAGES, **WORKER_STAGES}.items():
         timer.watch(path, stage)
-    app = create_app(Settings.model_validate({"checkpoint": checkpoint}))
+    app = create_app(Settings.model_validate({"checkpoint": checkpoint}), Zygote())
     config = uvicorn.Config(app, port=0, http=BoundedProtocol, ws="none", log_config=None, access_log=False)
     server = Server(config, app.state.service)
     serving = asyncio.create_task(server.serve())

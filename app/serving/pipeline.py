@@ -4,16 +4,16 @@ Owns the order of these steps, and the deadline over all of them.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from app.decoding.images import decode
-from app.errors import DeadlineExceeded, Internal, ServiceError
+from app.decoding.connection import Job
+from app.decoding.processes import Decoders
+from app.errors import DeadlineExceeded, ServiceError
 from app.in_flight import InFlight
 from app.metrics import Metrics
 from app.serving.classifier import Classifier, load_classifier
@@ -25,9 +25,8 @@ from app.serving.worker import Worker
 from app.settings import Settings
 from models.checkpoint import Checkpoint, CheckpointMetadata
 from models.predictions import Prediction
+from models.preprocess import Pixels
 from models.probabilities import prediction_sets
-
-log = logging.getLogger("vggserve.pipeline")
 
 GOLDEN_CHECK_SECONDS = 10.0  # after which an idle replica gets a golden check
 
@@ -71,7 +70,7 @@ class Pipeline:
         self,
         model: LoadedModel,
         settings: Settings,
-        decoders: Executor,
+        decoders: Decoders,
         metrics: Metrics,
         on_change: Callable[[], None],
         retry_seconds: float,
@@ -90,9 +89,7 @@ class Pipeline:
             for classifier in model.classifiers
         ]
         self.requests = InFlight()  # that are answered by this model
-        self._max_image_pixels = settings.max_image_pixels
         self._decoders = decoders
-        self._metrics = metrics
 
     def start(self) -> None:
         """Starts the model's threads."""
@@ -102,6 +99,10 @@ class Pipeline:
     def close(self) -> None:
         """Makes the model's threads end once the queue is empty."""
         self.queue.close()
+
+    async def close_decoders(self) -> None:
+        """Ends the decoder processes."""
+        await self._decoders.close()
 
     def join(self) -> None:
         """Waits until the model's threads have ended."""
@@ -121,24 +122,25 @@ class Pipeline:
                 if isinstance(image, ServiceError):
                     self.queue.fail(entry, image)
                 else:
-                    self._decoders.submit(self._decode, image, entry)
+                    self._decode(image, entry)
             await asyncio.wait([entry.future for entry in entries], timeout=max(0.0, deadline - time.monotonic()))
             return [self._outcome(entry, coverage) for entry in entries]
 
     def _decode(self, data: bytes, entry: Entry) -> None:
-        """Runs on a thread of the pool, and queues the pixels from there."""
-        if entry.future.done():  # its client has gone
-            return
-        try:
-            with self._metrics.decode_seconds.time():
-                pixels = decode(data, self.model.metadata.preprocessing, self._max_image_pixels)
-        except ServiceError as error:
-            self.queue.fail(entry, error.without_traceback())
-        except Exception:
-            log.exception("an image could not be decoded for an unforeseen reason")
-            self.queue.fail(entry, Internal())
-        else:
-            self.queue.submit(entry, pixels)
+        """Queues the image's pixels once they are decoded. Forgets the image if its request ends before."""
+
+        def deliver(outcome: Pixels | ServiceError) -> None:
+            if isinstance(outcome, ServiceError):
+                self.queue.fail(entry, outcome)
+            else:
+                self.queue.submit(entry, outcome)
+
+        job = self._decoders.submit(data, deliver)
+        entry.future.add_done_callback(partial(self._forget, job))
+
+    def _forget(self, job: Job, future: "asyncio.Future[TimedPrediction | ServiceError]") -> None:
+        if future.cancelled():
+            self._decoders.cancel(job)
 
     def _outcome(self, entry: Entry, coverage: float | None) -> Classification | ServiceError:
         if not entry.future.done():

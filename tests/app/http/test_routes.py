@@ -27,7 +27,7 @@ from models.typicality import energy, typicality
 from tests.fakes.checkpoints import LABELS, write_small_checkpoint
 from tests.fakes.gates import Gate
 from tests.fakes.images import encoded, random_image
-from tests.fakes.service import app_of, client_of, pipeline_of, serving
+from tests.fakes.service import ZYGOTE, app_of, client_of, pipeline_of, serving
 
 pytestmark = pytest.mark.anyio
 PROBLEM = "application/problem+json"
@@ -494,7 +494,7 @@ async def test_two_replicas_answer_from_one_queue(checkpoint: Path) -> None:
 
 async def test_before_it_is_loaded_the_service_is_live_and_not_ready(checkpoint: Path) -> None:
     """While loading, probes are answered and everything else is told to come back."""
-    app = create_app(Settings.model_validate({"checkpoint": checkpoint}))
+    app = create_app(Settings.model_validate({"checkpoint": checkpoint}), ZYGOTE)
     async with client_of(app) as client:
         assert (await client.get("/health/live")).status_code == 200
         response = await client.get("/health/ready")

@@ -1,0 +1,141 @@
+"""The process that decoder processes are forked from, and the server's handle of it.
+
+The process has imported what decoding needs, so a fork takes milliseconds. It never reads an image, so no image can
+harm it. It ends all decoders and itself when the server ends, in whatever way.
+"""
+
+import gc
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from app.decoding.decoder import serve
+from app.decoding.messages import Task, parse_task
+
+PID = struct.Struct("<q")
+ROOT = Path(__file__).parents[2]
+MAX_REQUEST_BYTES = 65_536
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # meant for the server, on which all of this depends
+
+
+class Zygote:
+    """Starts the process at the first `fork`, and again if it was lost. Any thread may call it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def fork(self, task: Task) -> tuple[int, socket.socket]:
+        """A new decoder's process id and the socket to it. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        with theirs, self._lock:
+            try:
+                return self._request(task.to_json(), [theirs.fileno()]), ours
+            except OSError:
+                ours.close()
+                self._end()
+                raise
+
+    def reap(self, pid: int) -> None:
+        """Kills a decoder and waits for its end. Its process id belongs to it until then."""
+        with self._lock:
+            try:
+                os.kill(pid, signal.SIGKILL)
+                self._request(PID.pack(pid), [])
+            except OSError:  # the process is lost, and its decoders see the end of their sockets
+                self._end()
+
+    def close(self) -> None:
+        """Ends the process and all decoders."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.wait()
+        self._process = self._control = None
+
+    def _request(self, message: bytes, files: list[int]) -> int:
+        if self._control is None:
+            self._start()
+        assert self._control is not None
+        socket.send_fds(self._control, [message], files)
+        reply = self._control.recv(PID.size)
+        if len(reply) < PID.size:
+            raise ConnectionError("the process that decoders are forked from has ended")
+        [number] = PID.unpack(reply)
+        if number < 0:
+            raise OSError(-number, os.strerror(-number))
+        return int(number)
+
+    def _start(self) -> None:
+        # The process gets no settings: API keys are among them.
+        environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("VGG_")}
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "app.decoding.zygote"],
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # the image libraries write their warnings there
+                cwd=ROOT,
+                env={**environment, "OPENBLAS_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+
+
+def main() -> None:
+    """Answers requests on standard input, a socket: with a file descriptor it forks, without it reaps."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    _import_plugins()
+    gc.freeze()  # keeps memory shared with the decoders
+    control = socket.socket(fileno=0)
+    children = set[int]()
+    while message := (received := socket.recv_fds(control, MAX_REQUEST_BYTES, 1))[0]:
+        if files := received[1]:
+            reply = _fork(parse_task(message), files[0], control)
+            children |= {reply} if reply > 0 else set()
+        else:
+            [reply] = PID.unpack(message)
+            os.waitpid(reply, 0)
+            children.discard(reply)
+        control.send(PID.pack(reply))
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _fork(task: Task, file: int, control: socket.socket) -> int:
+    """The process id of the new decoder, or the negative error number."""
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os.close(file)
+        return -(error.errno or 1)
+    if pid == 0:
+        control.close()
+        try:
+            serve(socket.socket(fileno=file), task)
+        finally:
+            os._exit(0)
+    os.close(file)
+    return pid
+
+
+def _import_plugins() -> None:
+    """Loads Pillow's formats, which it otherwise loads at the first image."""
+    from PIL import Image, ImageCms  # noqa: F401
+
+    Image.init()
+
+
+if __name__ == "__main__":
+    main()
