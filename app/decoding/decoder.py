@@ -7,11 +7,11 @@ import os
 import resource
 import signal
 import socket
-import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from app.decoding.images import decode, estimate_decode_bytes
+from app.decoding.images import count_warnings, decode_plain, estimate_bytes, inspect
 from app.decoding.messages import COST, COSTLY, ERROR, JOB, PIXELS, REPLY, Task, encode_error
 from app.errors import Overloaded, ServiceError
 
@@ -22,26 +22,31 @@ FREE_BYTES = 64 * 2**20
 CPU_SECONDS = 2.0
 CPU_SECONDS_PER_BYTE = 2e-8
 OPEN_FILES = 16
-MEMORY_SHORT = "There was not enough memory to decode the image."
 
 
-def serve(connection: socket.socket, task: Task) -> None:
+Answer = Callable[[bytes, int, Task], tuple[int, bytes]]
+
+
+def serve(connection: socket.socket, task: Task, answer: Answer) -> None:
     """Answers the jobs that arrive on `connection` until it is closed. After a costly one it returns at once.
 
     The end of the process frees all memory that the costly image took.
     """
+    warnings = _Counter()
+    count_warnings(warnings.increase)
     _limit_resources()
     used_bytes = _data_bytes()
     with connection, connection.makefile("rb") as jobs:
         while header := jobs.read(JOB.size):
             size, granted = JOB.unpack(header)
-            # The file is in memory twice while it is read.
-            limit = used_bytes + 2 * size + FREE_BYTES + granted
+            # While it is read and inspected, the file is in memory up to four times.
+            limit = used_bytes + 4 * size + FREE_BYTES + granted
             resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
             signal.setitimer(signal.ITIMER_PROF, cpu_seconds(granted))  # its signal ends the process
-            reply = answer(jobs.read(size), granted, task)
+            kind, payload = answer(jobs.read(size), granted, task)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            connection.sendall(reply)
+            connection.sendall(REPLY.pack(kind, warnings.count, len(payload)) + payload)
+            warnings.count = 0
             if granted:
                 return
 
@@ -51,24 +56,28 @@ def cpu_seconds(granted: int) -> float:
     return CPU_SECONDS + CPU_SECONDS_PER_BYTE * granted
 
 
-def answer(data: bytes, granted: int, task: Task) -> bytes:
-    """The reply to a file: its pixels, an error, or what it costs if that is more than FREE_BYTES + `granted`."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            kind, payload = _decode(data, granted, task)
-        except ServiceError as error:
-            kind, payload = ERROR, encode_error(error)
-        except MemoryError:
-            kind, payload = ERROR, encode_error(Overloaded(MEMORY_SHORT))
-    return REPLY.pack(kind, len(caught), len(payload)) + payload
+def answer(data: bytes, granted: int, task: Task) -> tuple[int, bytes]:
+    """The kind and payload of the reply to a file: its pixels, an error, or what it costs.
+
+    The cost is told where it is more than FREE_BYTES + `granted`.
+    """
+    try:
+        plain = inspect(data, task.max_image_pixels)
+        cost = estimate_bytes(plain, task.preprocessing)
+        if cost > FREE_BYTES + granted:
+            return COSTLY, COST.pack(cost)
+        return PIXELS, decode_plain(plain, task.preprocessing).tobytes()
+    except ServiceError as error:
+        return ERROR, encode_error(error)
+    except MemoryError:
+        return ERROR, encode_error(Overloaded("There was not enough memory to decode the image."))
 
 
-def _decode(data: bytes, granted: int, task: Task) -> tuple[int, bytes]:
-    cost = estimate_decode_bytes(data, task.preprocessing, task.max_image_pixels)
-    if cost > FREE_BYTES + granted:
-        return COSTLY, COST.pack(cost)
-    return PIXELS, decode(data, task.preprocessing, task.max_image_pixels).tobytes()
+class _Counter:
+    count = 0
+
+    def increase(self) -> None:
+        self.count += 1
 
 
 def _limit_resources() -> None:

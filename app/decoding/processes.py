@@ -52,6 +52,11 @@ class Decoders:
         self._granted = 0
         self._is_closed = False
 
+    @property
+    def pids(self) -> set[int]:
+        """The process ids of the decoders."""
+        return {decoder.pid for decoder in [*self._idle, *self._fast, *self._slow]}
+
     async def start(self) -> None:
         """Starts `count` decoders. Raises OSError."""
         for decoder in [await self._fork() for _ in range(self._count)]:

@@ -14,7 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-from app.decoding.decoder import serve
+from app.decoding.decoder import Answer, answer, serve
 from app.decoding.messages import Task, parse_task
 
 PID = struct.Struct("<q")
@@ -24,12 +24,21 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # meant for the server
 
 
 class Zygote:
-    """Starts the process at the first `fork`, and again if it was lost. Any thread may call it."""
+    """Starts the process at the first `fork`, and again if it was lost. Any thread may call it.
 
-    def __init__(self) -> None:
+    `module` is what the process runs; it calls `main`.
+    """
+
+    def __init__(self, module: str = "app.decoding.zygote") -> None:
+        self._module = module
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, while it runs."""
+        return self._process and self._process.pid
 
     def fork(self, task: Task) -> tuple[int, socket.socket]:
         """A new decoder's process id and the socket to it. Raises OSError."""
@@ -67,9 +76,12 @@ class Zygote:
         if self._control is None:
             self._start()
         assert self._control is not None
-        socket.send_fds(self._control, [message], files)
-        reply = self._control.recv(PID.size)
-        if len(reply) < PID.size:
+        try:
+            socket.send_fds(self._control, [message], files)
+            reply = self._control.recv(PID.size)
+        except ConnectionError:
+            reply = b""
+        if not reply:
             raise ConnectionError("the process that decoders are forked from has ended")
         [number] = PID.unpack(reply)
         if number < 0:
@@ -81,8 +93,8 @@ class Zygote:
         environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("VGG_")}
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "app.decoding.zygote"],
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", self._module],
                 stdin=theirs,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # the image libraries write their warnings there
@@ -92,8 +104,11 @@ class Zygote:
             )
 
 
-def main() -> None:
-    """Answers requests on standard input, a socket: with a file descriptor it forks, without it reaps."""
+def main(answer: Answer) -> None:
+    """Answers requests on standard input, a socket: with a file descriptor it forks, without it reaps.
+
+    `answer` is what the decoders do with a file.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     _import_plugins()
@@ -102,7 +117,7 @@ def main() -> None:
     children = set[int]()
     while message := (received := socket.recv_fds(control, MAX_REQUEST_BYTES, 1))[0]:
         if files := received[1]:
-            reply = _fork(parse_task(message), files[0], control)
+            reply = _fork(control, files[0], parse_task(message), answer)
             children |= {reply} if reply > 0 else set()
         else:
             [reply] = PID.unpack(message)
@@ -113,7 +128,7 @@ def main() -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _fork(task: Task, file: int, control: socket.socket) -> int:
+def _fork(control: socket.socket, file: int, task: Task, answer: Answer) -> int:
     """The process id of the new decoder, or the negative error number."""
     try:
         pid = os.fork()
@@ -123,7 +138,7 @@ def _fork(task: Task, file: int, control: socket.socket) -> int:
     if pid == 0:
         control.close()
         try:
-            serve(socket.socket(fileno=file), task)
+            serve(socket.socket(fileno=file), task, answer)
         finally:
             os._exit(0)
     os.close(file)
@@ -138,4 +153,4 @@ def _import_plugins() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(answer)

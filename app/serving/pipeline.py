@@ -89,7 +89,7 @@ class Pipeline:
             for classifier in model.classifiers
         ]
         self.requests = InFlight()  # that are answered by this model
-        self._decoders = decoders
+        self.decoders = decoders
 
     def start(self) -> None:
         """Starts the model's threads."""
@@ -102,7 +102,7 @@ class Pipeline:
 
     async def close_decoders(self) -> None:
         """Ends the decoder processes."""
-        await self._decoders.close()
+        await self.decoders.close()
 
     def join(self) -> None:
         """Waits until the model's threads have ended."""
@@ -135,12 +135,12 @@ class Pipeline:
             else:
                 self.queue.submit(entry, outcome)
 
-        job = self._decoders.submit(data, deliver)
+        job = self.decoders.submit(data, deliver)
         entry.future.add_done_callback(partial(self._forget, job))
 
     def _forget(self, job: Job, future: "asyncio.Future[TimedPrediction | ServiceError]") -> None:
         if future.cancelled():
-            self._decoders.cancel(job)
+            self.decoders.cancel(job)
 
     def _outcome(self, entry: Entry, coverage: float | None) -> Classification | ServiceError:
         if not entry.future.done():

@@ -2,19 +2,15 @@
 
 import asyncio
 import base64
-import gc
-import weakref
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import torch
 
-from app.decoding.images import decode
-from app.errors import UndecodableImage
 from app.http.schemas import ModelInfo, Predictions
 from app.main import create_app
 from app.settings import Settings
@@ -407,47 +403,6 @@ async def test_a_failure_of_the_model_is_never_shown(checkpoint: Path, caplog: p
     assert code(response) == (500, "internal")
     assert "CUDA" not in response.text
     assert "CUDA" in caplog.text
-
-
-async def test_a_failure_of_the_decoding_is_never_shown(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An unforeseen error there is answered at once, with the same fixed sentence, and logged."""
-
-    def fail(*_: object) -> NoReturn:
-        raise RuntimeError("no such thing")
-
-    async with serving(checkpoint) as client:
-        monkeypatch.setattr("app.serving.pipeline.decode", fail)
-        response = await client.post("/predict", content=IMAGE)
-    assert code(response) == (500, "internal")
-    assert "no such thing" not in response.text
-    assert "no such thing" in caplog.text
-
-
-@pytest.mark.parametrize("others", [[], [IMAGE]])
-async def test_an_image_that_fails_is_freed_with_its_answer(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, others: list[bytes]
-) -> None:
-    """Its error is in no cycle, which would keep the image's bytes until a garbage collection."""
-    errors: list[weakref.ref[Exception]] = []
-
-    def watched(*arguments: Any) -> Any:
-        try:
-            return decode(*arguments)
-        except UndecodableImage as error:
-            errors.append(weakref.ref(error))
-            raise
-
-    async with serving(checkpoint) as client:
-        monkeypatch.setattr("app.serving.pipeline.decode", watched)
-        gc.disable()
-        try:
-            files = [("file", image) for image in (BROKEN, *others)]
-            assert (await client.post("/predict", files=files)).status_code == (200 if others else 422)
-            assert [error() for error in errors] == [None]
-        finally:
-            gc.enable()
 
 
 async def test_a_model_that_starts_failing_is_neither_ready_nor_live(checkpoint: Path) -> None:
