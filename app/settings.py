@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     )
     max_batch: int | None = Field(None, ge=1, description="images of a batch at most; measured at start if not given")
     queue_size: int = Field(256, ge=1, description="images that are being decoded or wait for the model, at most")
-    decode_threads: int = Field(min(8, os.cpu_count() or 1), ge=1, description="threads that decode images")
+    decode_threads: int = Field(min(8, os.cpu_count() or 1), ge=1, description="images that are decoded at once, each in a process")
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="size of a request's body at most, in bytes")
     max_images: int = Field(
         default_factory=_default_max_images,
