@@ -103,7 +103,8 @@ async def running(
     replicas = replicas or ReplicaSet(len(fakes), lambda: None)
     queue = Queue(capacity, replicas, rate or ServiceRate(), metrics or Metrics())
     workers = [
-        Worker(fake, queue, replicas, golden_check_seconds=golden_check_seconds, retry_seconds=0.0) for fake in fakes
+        Worker(fake, number, queue, replicas, golden_check_seconds=golden_check_seconds, retry_seconds=0.0)
+        for number, fake in enumerate(fakes)
     ]
     for worker in workers:
         worker.start()
