@@ -152,8 +152,9 @@ def read_settings(arguments: list[str]) -> Settings:
     for name, value in os.environ.items():
         if name.upper().removeprefix(PREFIX).lower() in KEY_SETTINGS and not value.strip():
             raise ValueError(f"{name} is set, but holds nothing; unset it, or without keys all callers are let in")
+    flags: dict[str, Any] = dict(read_flags(arguments, Settings, DEFAULTS))
     try:
-        return Settings(**read_flags(arguments, Settings, DEFAULTS))
+        return Settings(**flags)
     except ValidationError as error:
         faults = [fault for fault in error.errors() if fault["type"] != "default_factory_not_called"]
         raise ValueError("\n".join(map(_one_line, faults))) from None  # the cause holds the keys
