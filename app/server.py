@@ -82,9 +82,8 @@ class Server(uvicorn.Server):
         await _wait(self.service.requests.wait_until_zero(), settings.shutdown_timeout)
         if self.service.requests.count:
             self.has_failed = True
-            log.error(
-                "shutdown_timeout, %g s, is over: %s", settings.shutdown_timeout, self.service.describe_unanswered()
-            )
+            unanswered = self.service.give_up_requests()
+            log.error("shutdown_timeout, %g s, is over; %s", settings.shutdown_timeout, unanswered)
         self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:

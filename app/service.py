@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from app.errors import NotReady
+from app.errors import Draining, NotReady
 from app.health import Health, Phase
 from app.in_flight import InFlight
 from app.keys import hash_key
@@ -61,6 +61,7 @@ class Service:
         self._retry_seconds = retry_seconds
         self._watch_seconds = watch_seconds
         self._loading = asyncio.Lock()
+        self._has_given_up = False
         self._pipeline: Pipeline | None = None
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
 
@@ -155,17 +156,22 @@ class Service:
         else:
             self.health.enter(Phase.UNWELL, "every replica of the model fails its golden check")
 
-    def describe_unanswered(self) -> str:
-        """Says for a log line how many requests have no answer, and what the model's replicas are busy with."""
-        busy = [] if self._pipeline is None else self._pipeline.describe_busy()
-        return "; ".join([f"{self.requests.count} requests have no answer", *busy])
+    def give_up_requests(self) -> str:
+        """Answers every image of the current model with Draining. Returns what was unanswered, for a log line."""
+        requests = f"requests without an answer: {self.requests.count}"
+        if self._pipeline is None:
+            return requests
+        busy = self._pipeline.describe_busy()
+        self._has_given_up = True
+        self._pipeline.fail_requests(Draining())
+        return "; ".join([requests, *busy])
 
     async def close(self) -> None:
         """Ends the threads, and waits for the model's for a bounded time: one that hangs must not keep the process."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
         if self._pipeline is not None:
             self._pipeline.close()
-            if not self.requests.count:
+            if not self._has_given_up:
                 for name in await _in_thread(self._pipeline.join, JOIN_SECONDS):
                     log.warning("the thread of replica %s does not end", name)
 

@@ -124,6 +124,10 @@ class Pipeline:
         self._watchdog.stop()
         self.queue.close()
 
+    def fail_requests(self, error: ServiceError) -> None:
+        """Answers every image that has no answer yet."""
+        self.queue.fail_admitted(error)
+
     def join(self, seconds: float) -> list[str]:
         """Waits for the end of the model's threads, for at most that long. Returns the names of those that go on."""
         deadline = time.monotonic() + seconds

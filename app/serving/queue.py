@@ -28,8 +28,8 @@ TIMER_SECONDS = 0.001  # the resolution of uvloop's timers, which may fire half 
 class Queue:
     """Holds up to `capacity` images that are being decoded or wait for a replica. All replicas take from it.
 
-    Made on the event loop, on which `reserve` and `check_capacity` are called. Any thread may call `submit` and
-    `fail`. The replicas' threads and the watchdog call the others.
+    Made on the event loop, on which `reserve`, `check_capacity` and `fail_admitted` are called. Any thread may call
+    `submit` and `fail`. The replicas' threads and the watchdog call the others.
     """
 
     def __init__(self, capacity: int, replicas: ReplicaSet, rate: ServiceRate, metrics: Metrics) -> None:
@@ -40,6 +40,7 @@ class Queue:
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
         self._waiting: deque[Entry] = deque()
+        self._admitted: set[Entry] = set()  # of requests that are not over; used on the event loop alone
         self._reserved = 0
         self._closed = False
 
@@ -59,9 +60,11 @@ class Queue:
             self.check_capacity(images)
             self._reserved += images
         entries = [Entry(deadline, self._loop.create_future()) for _ in range(images)]
+        self._admitted.update(entries)
         try:
             yield entries
         finally:
+            self._admitted.difference_update(entries)
             for entry in entries:
                 if entry.future.cancel():  # False where the entry has an answer
                     self._drop(entry)
@@ -104,6 +107,11 @@ class Queue:
         """Answers images with NotReady: no replica can compute them."""
         for entry in entries:
             self.fail(entry, NotReady(NO_REPLICA))
+
+    def fail_admitted(self, error: ServiceError) -> None:
+        """Answers every image that has no answer yet, wherever it is."""
+        unanswered = [entry.future for entry in self._admitted]
+        _set_results(unanswered, [error] * len(unanswered))
 
     def fail_waiting(self) -> None:
         """Answers all waiting images with NotReady: the last replica is lost."""
