@@ -16,15 +16,18 @@ from app.errors import MethodNotAllowed, NotFound
 from app.http.middleware import RequestMiddleware
 from app.http.rehearsal import check_answers
 from app.http.routes import guarded_routes, metrics_routes, open_routes
-from app.service import RETRY_SECONDS, WATCH_SECONDS, Service
+from app.service import JOIN_SECONDS, RETRY_SECONDS, WATCH_SECONDS, Service
 from app.settings import Settings
 
 
 def create_app(
-    settings: Settings, retry_seconds: float = RETRY_SECONDS, watch_seconds: float = WATCH_SECONDS
+    settings: Settings,
+    retry_seconds: float = RETRY_SECONDS,
+    watch_seconds: float = WATCH_SECONDS,
+    join_seconds: float = JOIN_SECONDS,
 ) -> FastAPI:
     """The application. It answers probes from its start on and loads the model meanwhile."""
-    service = Service(settings, check_answers, retry_seconds, watch_seconds)
+    service = Service(settings, check_answers, retry_seconds, watch_seconds, join_seconds)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

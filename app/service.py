@@ -39,7 +39,7 @@ class Service:
 
     `check_answers` gets a model that is loaded before it answers. It raises ValueError where an answer of it cannot be
     built. While a replica of the model fails its golden check, the check is repeated after `retry_seconds`. The
-    watchdog looks at the replicas every `watch_seconds`.
+    watchdog looks at the replicas every `watch_seconds`. `close` waits for their threads for at most `join_seconds`.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Service:
         check_answers: "Callable[[LoadedModel, Settings], None]",
         retry_seconds: float = RETRY_SECONDS,
         watch_seconds: float = WATCH_SECONDS,
+        join_seconds: float = JOIN_SECONDS,
     ) -> None:
         self.settings = settings
         self.health = Health()
@@ -60,6 +61,7 @@ class Service:
         self._check_answers = check_answers
         self._retry_seconds = retry_seconds
         self._watch_seconds = watch_seconds
+        self._join_seconds = join_seconds
         self._loading = asyncio.Lock()
         self._has_given_up = False
         self._pipeline: Pipeline | None = None
@@ -172,7 +174,7 @@ class Service:
         if self._pipeline is not None:
             self._pipeline.close()
             if not self._has_given_up:
-                for name in await _in_thread(self._pipeline.join, JOIN_SECONDS):
+                for name in await _in_thread(self._pipeline.join, self._join_seconds):
                     log.warning("the thread of replica %s does not end", name)
 
 

@@ -52,6 +52,7 @@ class Worker:
         self._lock = threading.Lock()  # of `_held`
         self._faults = 0
         self._is_healthy = True
+        self._is_lost = False
         self._has_ended = False
         self._thread = threading.Thread(target=self._run, name=f"model-{replica.name}", daemon=True)
 
@@ -110,13 +111,18 @@ class Worker:
             held = self.take_back()
             self._queue.requeue(held)
             self._faults = 0 if held else self._faults + 1
+            if self._is_lost:
+                raise
             log.exception("the thread of replica %s failed", self.name)
             return self._recover() if self._faults < MAX_FAULTS else self._give_up()
 
-    def _answer(self, entries: list[Entry]) -> bool:
-        """Answers a batch. Returns False, with the images back in the queue, if the replica itself is at fault."""
+    def _hold(self, entries: list[Entry]) -> None:
         with self._lock:
             self._held = entries
+
+    def _answer(self, entries: list[Entry]) -> bool:
+        """Answers a batch. Returns False, with the images back in the queue, if the replica itself is at fault."""
+        self._hold(entries)
         started = time.monotonic()
         outcomes = self._computer.compute([entry.pixels for entry in entries if entry.pixels is not None])
         if all(isinstance(outcome, ServiceError) for outcome in outcomes) and not self._passes_golden_check():
@@ -131,7 +137,7 @@ class Worker:
         try:
             self._queue.complete(entries, outcomes, seconds)
         except BaseException:
-            self._queue.requeue(entries)
+            self._hold(entries)
             raise
 
     def _recover(self) -> bool:
@@ -155,6 +161,7 @@ class Worker:
         return self._give_up()
 
     def _give_up(self) -> bool:
+        self._is_lost = True
         log.critical("replica %s is given up for good", self.name)
         self._replicas.set_condition(self._number, Condition.LOST)
         if not self._replicas.alive:
