@@ -15,17 +15,24 @@ from starlette.requests import Request
 from app.decoding.zygote import Zygote
 from app.errors import MethodNotAllowed, NotFound
 from app.http.middleware import RequestMiddleware
+from app.http.rehearsal import check_answers
 from app.http.routes import guarded_routes, metrics_routes, open_routes
-from app.service import RETRY_SECONDS, Service
+from app.service import JOIN_SECONDS, RETRY_SECONDS, WATCH_SECONDS, Service
 from app.settings import Settings
 
 
-def create_app(settings: Settings, zygote: Zygote, retry_seconds: float = RETRY_SECONDS) -> FastAPI:
+def create_app(
+    settings: Settings,
+    zygote: Zygote,
+    retry_seconds: float = RETRY_SECONDS,
+    watch_seconds: float = WATCH_SECONDS,
+    join_seconds: float = JOIN_SECONDS,
+) -> FastAPI:
     """The application. It answers probes from its start on and loads the model meanwhile.
 
     `zygote` starts the decoder processes and is closed by the caller.
     """
-    service = Service(settings, zygote, retry_seconds)
+    service = Service(settings, zygote, check_answers, retry_seconds, watch_seconds, join_seconds)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -44,6 +44,7 @@ class Metrics:
             "vgg_decoders_restarted", "Decoder processes that an image has ended", ["reason"], registry=r
         )
         self.image_warnings = Counter("vgg_image_warnings", "Warnings of the image library", registry=r)
+        self.log_lines_dropped = Counter("vgg_log_lines_dropped", "Log lines that were not written", registry=r)
         for reason in ("crash", "time"):
             self.decoders_restarted.labels(reason)
         for reason in ("deadline", "disconnected"):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from app.logs import configure_logging
+from app.logs import logging_to_stderr
 from app.runtime import limit_openmp_spinning
 from benchmarks.lib.stage_timer import StageTimer, read_process_seconds, read_thread_seconds
 
@@ -130,15 +130,15 @@ def main() -> None:
     arguments = parser.parse_args()
     limit_openmp_spinning()
     gc.disable()  # as the server does while it starts
-    with redirect_stderr(Path(os.devnull).open("w")):  # log lines are formatted, so that they are timed, but not shown
-        configure_logging("text")
     clients = [int(count) for count in arguments.clients.split(",")]
     import uvloop
 
     try:
-        uvloop.run(
-            serve_and_measure(arguments.checkpoint, arguments.images, clients, arguments.form, arguments.seconds)
-        )
+        # Log lines are formatted, so that they are timed, but not shown.
+        with redirect_stderr(Path(os.devnull).open("w")), logging_to_stderr("text", lambda _: None):
+            uvloop.run(
+                serve_and_measure(arguments.checkpoint, arguments.images, clients, arguments.form, arguments.seconds)
+            )
     except ValueError as error:
         sys.exit(f"error: {error}")
 

@@ -40,6 +40,12 @@ class Zygote:
         """Its process id, while it runs."""
         return self._process and self._process.pid
 
+    def start(self) -> None:
+        """Starts the process, if it does not run. It needs some tenths of a second more until it can fork."""
+        with self._lock:
+            if self._control is None:
+                self._start()
+
     def fork(self, task: Task) -> tuple[int, socket.socket]:
         """A new decoder's process id and the socket to it. Raises OSError."""
         ours, theirs = socket.socketpair()

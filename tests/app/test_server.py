@@ -81,8 +81,8 @@ class WatchedServer(Server):
         """Returns when the reload that a signal has asked for is over."""
         await self.hung_up.wait()
         self.hung_up.clear()
-        assert self._reloading is not None
-        await self._reloading
+        assert self._reloads
+        await asyncio.gather(*self._reloads)
 
     def _on_hangup(self) -> None:
         super()._on_hangup()
