@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from models import checkpoint
-from models.checkpoint import CheckpointMetadata
 from models.export.targets import TARGETS, export_checkpoint
 from models.golden import record_golden_sample
+from models.metadata import CheckpointMetadata
 from models.networks.registry import NAMES
 from models.preprocess import INTERPOLATIONS, Preprocessing
 from models.state_dicts import load_state_dict_file

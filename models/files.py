@@ -3,8 +3,10 @@
 Loads no torch, so that a file can be read while torch is imported.
 """
 
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +24,16 @@ class FileContents:
 
 
 def read_file(path: Path) -> FileContents:
-    """Reads a file. Raises OSError."""
-    data = path.read_bytes()
+    """Reads a regular file. Raises OSError, also for a file that is larger than the machine's memory."""
+    with path.open("rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):  # a device or a pipe may never end
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if status.st_size > memory_bytes:
+            fault = f"has {status.st_size} bytes, more than the {memory_bytes} of this machine's memory"
+            raise OSError(errno.EFBIG, fault, str(path))
+        data = file.readall()
     return FileContents(data, hashlib.sha256(data).hexdigest())
 
 

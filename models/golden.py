@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from models.preprocess import Pixels, Preprocessing, normalise, preprocess
 from models.probabilities import softmax
 
+MAX_PIXELS = 2**25  # of the stored image, for which the largest preprocessing needs 2^24
+
 
 @dataclass(frozen=True, slots=True)
 class GoldenSample:
@@ -40,9 +42,17 @@ def record_golden_sample(model: nn.Module, preprocessing: Preprocessing, image: 
 
 
 def golden_pixels(image: bytes, preprocessing: Preprocessing) -> Pixels:
-    """The stored PNG as the network's (S, S, C) uint8 pixels."""
-    with Image.open(io.BytesIO(image), formats=["PNG"]) as opened:
-        return preprocess(opened, preprocessing).copy()
+    """The stored PNG as the network's (S, S, C) uint8 pixels.
+
+    Raises ValueError if it cannot be decoded or has more than MAX_PIXELS.
+    """
+    try:
+        with Image.open(io.BytesIO(image), formats=["PNG"]) as opened:
+            if (pixels := opened.width * opened.height) > MAX_PIXELS:
+                raise ValueError(f"golden has an image of {pixels} pixels, but must have one of at most {MAX_PIXELS}")
+            return preprocess(opened, preprocessing).copy()
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError("golden has an image that cannot be decoded, but must have a whole PNG file") from error
 
 
 def largest_probability_change(golden: GoldenSample, logits: Tensor, temperature: float = 1.0) -> float:

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.checkpoint import Checkpoint, CheckpointError, CheckpointMetadata, read_checkpoint, restore_model
+from models.checkpoint import Checkpoint, CheckpointError, read_checkpoint, restore_model
 from models.device import find_device
 from models.image_formats import FORMATS
+from models.metadata import CheckpointMetadata
 from models.networks.fully_convolutional import FullyConvolutional
 from models.networks.vgg import VGG
 from models.preprocess import normalise, resize_whole

@@ -6,8 +6,9 @@ tables. The held-out split gives the metrics.
 
 from torch import Tensor, nn
 
-from models.checkpoint import Checkpoint, CheckpointMetadata
+from models.checkpoint import Checkpoint
 from models.golden import record_golden_sample
+from models.metadata import CheckpointMetadata
 from training.data.dataset import Dataset, to_image
 from training.evaluation.calibration import calibrate, check_calibration_size
 from training.evaluation.evaluation import Evaluation, evaluate_predictions
@@ -76,5 +77,10 @@ def _describe_dataset(dataset: Dataset) -> dict[str, object]:
         "splits": splits,
         "unreadable": len(dataset.unreadable),
         "duplicates": dataset.duplicates.counts,
-        "duplicate_examples": [list(example) for example in dataset.duplicates.examples],
+        "duplicate_examples": [list(map(_escape, example)) for example in dataset.duplicates.examples],
     }
+
+
+def _escape(name: str) -> str:
+    r"""A file's name as text: bytes of it that are not UTF-8 become \xNN, because a checkpoint cannot hold them."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")

@@ -23,7 +23,8 @@ from app.serving.replica_set import ReplicaSet
 from app.serving.service_rate import ServiceRate
 from app.serving.worker import Worker
 from app.settings import Settings
-from models.checkpoint import Checkpoint, CheckpointMetadata
+from models.checkpoint import Checkpoint
+from models.metadata import CheckpointMetadata
 from models.predictions import Prediction
 from models.probabilities import prediction_sets
 

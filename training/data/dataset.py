@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.checkpoint import is_unicode_text
+from models.documents import is_unicode_text
 from models.image_formats import FORMATS
 from models.preprocess import Pixels, Preprocessing, preprocess
 from training.data.sources import DataError, Item, find_source

@@ -22,7 +22,7 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.checkpoint import Checkpoint, CheckpointMetadata, read_checkpoint, restore_model, write_checkpoint
+from models.checkpoint import Checkpoint, read_checkpoint, restore_model, write_checkpoint
 from models.convert import main
 from models.export import onnx as onnx_export
 from models.export import timm as timm_export
@@ -30,6 +30,7 @@ from models.export.model_card import model_card
 from models.export.parity import RunExport
 from models.export.targets import TARGETS, ExportTarget
 from models.golden import GoldenSample, record_golden_sample
+from models.metadata import CheckpointMetadata
 from models.networks.registry import Architecture, build_network
 from models.preprocess import Pixels, Preprocessing, normalise, preprocess
 from models.probabilities import softmax
