@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from models.documents import escape_unprintable
 from models.files import FileContents, read_file, replace_atomically
 from models.golden import golden_pixels
 from models.metadata import CheckpointMetadata, metadata_from_json, metadata_to_json
@@ -29,7 +30,7 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used. The message is one line that names the file and the fault."""
 
     def __init__(self, path: Path, fault: str) -> None:
-        super().__init__(f"{path}: {fault}")
+        super().__init__(escape_unprintable(f"{path}: {fault}"))
 
 
 @dataclass(frozen=True, slots=True)

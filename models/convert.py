@@ -20,7 +20,7 @@ from models.golden import record_golden_sample
 from models.metadata import CheckpointMetadata
 from models.networks.registry import NAMES
 from models.preprocess import INTERPOLATIONS, Preprocessing
-from models.state_dicts import load_state_dict_file
+from models.state_dicts.importing import Expected, import_weights
 
 PRESETS = {  # imagenet: what torchvision's weights for classification were measured with
     "imagenet": Preprocessing(size=224, resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Converts as the arguments say; 0, or 1 with one line on stderr."""
     args = _parser().parse_args(argv)
     try:
-        summary = export(args) if args.to else import_weights(args)
+        summary = export(args) if args.to else make_checkpoint(args)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -51,7 +51,7 @@ def export(args: argparse.Namespace) -> str:
     return export_checkpoint(args.source, args.to, args.out)
 
 
-def import_weights(args: argparse.Namespace) -> str:
+def make_checkpoint(args: argparse.Namespace) -> str:
     """Reads, converts and writes; a line that says what was written.
 
     Raises OSError or ValueError, naming what is wrong or missing.
@@ -72,7 +72,10 @@ def import_weights(args: argparse.Namespace) -> str:
         raise ValueError(
             "the weights do not tell how images are normalised; give --mean and --std, or --preprocessing imagenet"
         )
-    architecture, model = load_state_dict_file(args.source, args.architecture, in_channels=len(mean), input_size=size)
+    found = import_weights(
+        args.source, Expected(architecture=args.architecture, in_channels=len(mean), input_size=size)
+    )
+    architecture, model = found.architecture, found.model
     preprocessing = Preprocessing(
         size=architecture.input_size,
         resize=architecture.input_size if resize is None else resize,

@@ -90,6 +90,11 @@ def is_unicode_text(text: str) -> bool:
     return True
 
 
+def escape_unprintable(text: str) -> str:
+    """The text on one line: line breaks, control characters and lone surrogates become escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _describe_fault(error: ValidationError) -> str:
     """The first fault in one line."""
     first, *others = error.errors(include_url=False)

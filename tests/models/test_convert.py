@@ -13,7 +13,7 @@ from models.checkpoint import read_checkpoint, restore_model
 from models.convert import main, synthetic_image
 from models.golden import record_golden_sample
 from models.networks.registry import Architecture, build_network
-from models.state_dicts import load_state_dict_file
+from models.state_dicts.importing import Expected, import_weights
 
 MEAN_AND_STD = ("--mean", "0.1,0.2,0.3", "--std", "0.4,0.5,0.6")
 SIZE = ("--input-size", "64")
@@ -54,7 +54,7 @@ def test_makes_a_checkpoint(source: Path, capsys: pytest.CaptureFixture[str]) ->
     assert found.metadata.labels == ("cat", "big dog", "naïve 猫")
     assert (p.size, p.resize, p.interpolation) == (64, 72, "bicubic")
     assert (p.mean, p.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    _, network = load_state_dict_file(source, input_size=64)
+    network = import_weights(source, Expected(input_size=64)).model
     assert all(torch.equal(found.state[name], tensor) for name, tensor in network.state_dict().items())
 
 
