@@ -65,6 +65,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return parse_checkpoint(path, contents)
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether the file's header is that of a checkpoint. Reads nothing else. Raises OSError."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        text = file.read(length) if length <= MAX_HEADER_BYTES else b""
+    try:
+        return DOCUMENT_KEY in json.loads(text).get("__metadata__", {})
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return False
+
+
 def parse_checkpoint(path: Path, contents: FileContents) -> Checkpoint:
     """Checks `contents`, which were read from `path`. Raises CheckpointError if they are not a sound checkpoint."""
     data = contents.data

@@ -8,6 +8,7 @@ import io
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from PIL import Image
 from pydantic import ConfigDict
@@ -39,6 +40,14 @@ def record_golden_sample(model: nn.Module, preprocessing: Preprocessing, image: 
         logits = model.eval()(normalise(batch, preprocessing))[0]
     model.train(was_training)
     return GoldenSample(png.getvalue(), tuple(logits.float().tolist()))
+
+
+def synthetic_image(size: int) -> Image.Image:
+    """A colourful size x size image for the golden sample, always the same: gradients with waves over them."""
+    y, x = np.mgrid[0:size, 0:size] / size
+    gradients = np.stack([x, y, 1 - (x + y) / 2], axis=2)  # (S, S, 3), 0 to 1
+    waves = np.sin(2 * np.pi * np.stack([11 * x + 5 * y, 7 * x - 13 * y, 17 * x * y], axis=2))
+    return Image.fromarray((255 * (0.7 * gradients + 0.15 * (1 + waves))).round().astype(np.uint8))
 
 
 def golden_pixels(image: bytes, preprocessing: Preprocessing) -> Pixels:

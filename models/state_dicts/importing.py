@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from models.checkpoint import CheckpointError
+from models.files import measure_memory_bytes
 from models.networks.registry import BATCH_NORM_SUFFIX, Architecture, build_network
 from models.state_dicts.layers import Layers, group_layers, load_layer, read_input_size, select_layers
 from models.state_dicts.ours import is_ours, match_own_names, read_head
@@ -38,7 +39,7 @@ class ImportedWeights:
     has_classifier: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Expected:
     """What the caller says of the weights; None where the file has to tell it.
 
@@ -83,6 +84,9 @@ def _import(state: StateDict, layers: Layers, expected: Expected, others: tuple[
         found = _recognise(layers, *describe_head(layers, expected.input_size), expected)
     with torch.device("meta"):  # no memory is touched or initialised for weights that are replaced
         model = build_network(found)
+    need_bytes, have_bytes = sum(tensor.nbytes for tensor in model.state_dict().values()), measure_memory_bytes()
+    if need_bytes > have_bytes:
+        raise ValueError(f"needs {need_bytes} bytes for {found}, but this machine has {have_bytes} of memory")
     layers = fit_head(layers, found) if match is match_by_name else layers
     has_classifier = bool(select_layers(layers, nn.Linear))
     if not has_classifier:

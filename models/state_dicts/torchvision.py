@@ -87,7 +87,7 @@ def _fit_weight(layers: Layers, grid: int) -> Tensor:
     weight, own_grid = layers["classifier.0"]["weight"].float(), _read_grid(layers)
     if own_grid == POOLED_GRID:
         weight, own_grid = _fuse_pool(weight, grid), grid
-    return weight.unflatten(1, (-1, own_grid * own_grid))
+    return weight.reshape(len(weight), -1, own_grid * own_grid)
 
 
 def _read_grid(layers: Layers) -> int:

@@ -102,10 +102,11 @@ def serve(metadata: CheckpointMetadata) -> list[Any]:
     logits = torch.tensor([[1e4, -3.0, 0.0, *[0.5] * len(metadata.labels)][: len(metadata.labels)]])
     [prediction] = make_predictions(logits, metadata.temperature, metadata.calibration)
     calibration = metadata.calibration
-    chosen = calibration and prediction_sets(torch.from_numpy(prediction.probabilities[None]), calibration, 0.9)[0]
+    probabilities = torch.from_numpy(prediction.probabilities[None])
+    chosen = prediction_sets(probabilities, calibration, 0.9)[0] if calibration else None
     timed: Any = SimpleNamespace(prediction=prediction)
     fields = prediction_fields(Classification(timed, chosen), metadata.labels, 2, 0.9, None)
-    settings = Settings(_cli_parse_args=[], checkpoint=Path("toy.safetensors"))
+    settings = Settings(checkpoint=Path("toy.safetensors"))
     return [orjson.loads(to_json(document)) for document in (model_info_fields(model, settings), fields)]
 
 
