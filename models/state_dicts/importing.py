@@ -43,7 +43,8 @@ class ImportedWeights:
 class Expected:
     """What the caller says of the weights; None where the file has to tell it.
 
-    `which` names the network in a file that holds several. Without `needs_classifier`, features alone will do.
+    `which` names the network in a file that holds several. `default_size` is the input size of weights that take any,
+    where none is expected. Without `needs_classifier`, features alone will do.
     """
 
     architecture: str | None = None
@@ -51,6 +52,7 @@ class Expected:
     input_size: int | None = None
     which: str | None = None
     needs_classifier: bool = True
+    default_size: int | None = None
 
 
 def import_weights(path: Path, expected: Expected = Expected()) -> ImportedWeights:
@@ -81,7 +83,7 @@ def _import(state: StateDict, layers: Layers, expected: Expected, others: tuple[
     else:
         names = "timm's names" if any(name in layers for name in TIMM) else "torchvision's names"
         match, layers = match_by_name, translate_head(layers)
-        found = _recognise(layers, *describe_head(layers, expected.input_size), expected)
+        found = _recognise(layers, *describe_head(layers, expected.input_size or expected.default_size), expected)
     with torch.device("meta"):  # no memory is touched or initialised for weights that are replaced
         model = build_network(found)
     need_bytes, have_bytes = sum(tensor.nbytes for tensor in model.state_dict().values()), measure_memory_bytes()
@@ -114,7 +116,9 @@ def _recognise(layers: Layers, head: str | None, own_size: int | None, expected:
     if expected.architecture == "vgg11_lrn" and name == "vgg11":  # response normalisation has no weights
         name = "vgg11_lrn"
     name += BATCH_NORM_SUFFIX if select_layers(layers, nn.BatchNorm2d) else ""
-    input_size = own_size or expected.input_size
+    input_size = next(
+        (size for size in (own_size, expected.input_size, expected.default_size) if size is not None), None
+    )
     if input_size is None:
         raise ValueError("does not tell its input size, as torchvision's networks take any; give it (--input-size)")
     found = Architecture(
