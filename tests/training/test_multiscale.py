@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from models.checkpoint import CheckpointMetadata, read_checkpoint, write_checkpoint
+from models.checkpoint import read_checkpoint, write_checkpoint
 from models.golden import record_golden_sample
+from models.metadata import CheckpointMetadata
 from models.networks.registry import Architecture, build_network
 from models.normalise import normalise
 from models.preprocess import Preprocessing
