@@ -9,17 +9,22 @@ import httpx
 from fastapi import FastAPI
 
 from app.main import create_app
-from app.service import RETRY_SECONDS
+from app.service import JOIN_SECONDS, RETRY_SECONDS
 from app.serving.pipeline import Pipeline
 from app.settings import Settings
 
 
 @asynccontextmanager
 async def serving(
-    checkpoint: Path, *, retry_seconds: float = RETRY_SECONDS, **settings: object
+    checkpoint: Path,
+    *,
+    retry_seconds: float = RETRY_SECONDS,
+    join_seconds: float = JOIN_SECONDS,
+    **settings: object,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service in this process that has loaded its model."""
-    app = create_app(Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32", **settings}), retry_seconds)
+    valid = Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32", **settings})
+    app = create_app(valid, retry_seconds, join_seconds=join_seconds)
     async with app.router.lifespan_context(app), client_of(app) as client:
         await app.state.starting
         yield client
