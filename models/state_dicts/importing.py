@@ -17,7 +17,14 @@ from models.state_dicts.layers import Layers, group_layers, load_layer, read_inp
 from models.state_dicts.ours import is_ours, match_own_names, read_head
 from models.state_dicts.reading import find_weights_file, read_tensors
 from models.state_dicts.selection import StateDict, select_state_dict
-from models.state_dicts.torchvision import TIMM, describe_head, fit_head, match_by_name, translate_head
+from models.state_dicts.torchvision import (
+    TIMM,
+    describe_head,
+    drop_foreign_head,
+    fit_head,
+    match_by_name,
+    translate_head,
+)
 from models.state_dicts.tutorial import drop_copies, is_tutorial, match_by_order
 
 NAME_BY_CONVOLUTIONS = {5: "alexnet", 8: "vgg11", 10: "vgg13", 13: "vgg16", 16: "vgg19"}
@@ -82,7 +89,9 @@ def _import(state: StateDict, layers: Layers, expected: Expected, others: tuple[
         found = _recognise(layers, head, read_input_size(layers, head), expected)
     else:
         names = "timm's names" if any(name in layers for name in TIMM) else "torchvision's names"
-        match, layers = match_by_name, translate_head(layers)
+        kept = layers if expected.needs_classifier else drop_foreign_head(layers)
+        names += f" without its own head ({', '.join(layers.keys() - kept.keys())})" if len(kept) < len(layers) else ""
+        match, layers = match_by_name, translate_head(kept)
         found = _recognise(layers, *describe_head(layers, expected.input_size or expected.default_size), expected)
     with torch.device("meta"):  # no memory is touched or initialised for weights that are replaced
         model = build_network(found)

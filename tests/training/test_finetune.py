@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -166,6 +166,18 @@ def test_features_alone_get_a_new_head(published: Path) -> None:
     )
 
 
+def test_a_head_of_another_kind_is_left_out(published: Path) -> None:
+    """A network that was fine-tuned with a head of its own still gives its features; the line names what is left."""
+    state = torch.load(published)["state_dict"]
+    own = {name.replace("classifier.6", "classifier.6.0"): tensor for name, tensor in state.items()}
+    torch.save(own | {"classifier.6.3.weight": torch.zeros(2, 10)}, published)
+    recipe, found = read_recipe_and_start("digits", {"init": str(published), "size": 32, **IMAGENET}, "fast")
+    assert found
+    assert recipe.head == "pooled"
+    assert found.origin.startswith("vgg11_bn with torchvision's names without its own head (")
+    assert "classifier.6.3" in found.origin
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -195,4 +207,4 @@ def test_a_checkpoint_tells_its_own(given: dict[str, Any], start: InitialWeights
 
 def test_the_presets_are_those_of_conversion() -> None:
     """The recipe's allowed values are the names that models.convert takes."""
-    assert recipe_fields()["init_preprocessing"].annotation == Literal[STORED, *PRESETS]  # type: ignore[valid-type]
+    assert get_args(recipe_fields()["init_preprocessing"].annotation) == (STORED, *PRESETS)
