@@ -51,7 +51,7 @@ class Expected:
     """What the caller says of the weights; None where the file has to tell it.
 
     `which` names the network in a file that holds several. `default_size` is the input size of weights that take any,
-    where none is expected. Without `needs_classifier`, features alone will do.
+    where none is expected. Without `needs_classifier`, features alone are enough.
     """
 
     architecture: str | None = None
@@ -63,7 +63,7 @@ class Expected:
 
 
 def import_weights(path: Path, expected: Expected = Expected()) -> ImportedWeights:
-    """Our network with the weights that `path` holds: a file, or a folder as exports and the Hugging Face Hub have it.
+    """Our network with the weights in `path`: a file, or a folder as exports and the Hugging Face Hub have it.
 
     What the tensors determine is read from them, and an expectation that contradicts them is refused. The networks of
     torchvision and timm take any `input_size`, so there it must be given: a multiple of 32 pixels for a VGG, at least
