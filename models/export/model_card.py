@@ -4,7 +4,6 @@ Owns its text and the escaping of names. Everything in it comes from the checkpo
 """
 
 import json
-import math
 import re
 import shlex
 from typing import Any
@@ -56,9 +55,7 @@ def _result(d: CheckpointMetadata, split: str) -> dict[str, Any]:
 
 
 def _measured(d: CheckpointMetadata, split: str) -> dict[str, float]:
-    return {
-        name: round(value, 4) for name, value in d.metrics[split].items() if name not in COUNTS and math.isfinite(value)
-    }
+    return {name: round(value, 4) for name, value in d.metrics[split].items() if name not in COUNTS}
 
 
 def _head(d: CheckpointMetadata, version: str) -> str:
