@@ -6,6 +6,7 @@ Owns the file format: the weights, one JSON document under the metadata key `cla
 
 import hashlib
 import json
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether the file's header is that of a checkpoint. Reads nothing else. Raises OSError."""
+    """Whether it is a regular file whose header is that of a checkpoint. Reads nothing else. Raises OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait
+        return False
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         text = file.read(length) if length <= MAX_HEADER_BYTES else b""

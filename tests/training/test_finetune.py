@@ -1,5 +1,6 @@
 """Starting from a checkpoint's weights: what is taken, what is not, and what stays as it is."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -196,6 +197,13 @@ def test_what_does_not_fit_is_said(given: dict[str, Any], message: str, publishe
     """One line names the setting or the file and the fault."""
     with pytest.raises(ValueError, match=message):
         read_recipe_and_start("digits", {"init": str(published), **given}, "fast")
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """Reading one would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: is not a regular file"):
+        read_recipe_and_start("digits", {"init": str(tmp_path / "pipe"), **IMAGENET}, "fast")
 
 
 @pytest.mark.parametrize("given", [IMAGENET, {"init_which": "ema"}])
