@@ -17,7 +17,7 @@ from app.settings import Settings
 from tests.fakes.checkpoints import write_small_checkpoint
 from tests.fakes.gates import Gate
 from tests.fakes.images import encoded, random_image
-from tests.fakes.service import app_of, client_of, pipeline_of, serving
+from tests.fakes.service import ZYGOTE, app_of, client_of, pipeline_of, serving
 
 pytestmark = pytest.mark.anyio
 IMAGE = encoded(random_image())
@@ -217,7 +217,9 @@ async def test_keys_can_be_revoked_while_the_model_loads(checkpoint: Path, tmp_p
     """The reload takes the new keys at once and says that there is no model yet. One by signal waits for it."""
     keys = tmp_path / "keys"
     keys.write_text("first\n")
-    app = create_app(Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32", "api_keys_file": keys}))
+    app = create_app(
+        Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32", "api_keys_file": keys}), ZYGOTE
+    )
     service = app.state.service
     async with client_of(app) as client:
         keys.write_text("second\n")

@@ -237,7 +237,9 @@ async def test_the_first_signal_arms_the_backstop(checkpoint: Path) -> None:
             armed.append(seconds)
             super().arm(seconds)
 
-    app = create_app(Settings.model_validate({"checkpoint": checkpoint, "drain_delay": 7, "shutdown_timeout": 20}))
+    app = create_app(
+        Settings.model_validate({"checkpoint": checkpoint, "drain_delay": 7, "shutdown_timeout": 20}), ZYGOTE
+    )
     backstop = RecordingBackstop(lambda: None)
     server = Server(uvicorn.Config(app), app.state.service, backstop)
     server.handle_exit(signal.SIGTERM, None)
