@@ -21,6 +21,7 @@ MAX_PIXELS = 2**30  # where no other limit is given
 DRAFT_FACTOR = 2
 DRAFT_SCALES = (8, 4, 2, 1)
 BAND_BYTES = 40  # by a pixel of a band: samples in double precision, and what becomes of them
+ROW_BYTES = 16  # a pointer for each row of an image and of its copy
 PROFILE_FACTOR = 4  # the profile, and tables made of it
 OPENERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
@@ -80,7 +81,8 @@ def estimate_decode_bytes(plain: PlainFile, preprocessing: Preprocessing) -> int
     area = -(-plain.width // scale) * -(-plain.height // scale)
     copies = area * (plain.pixel_bytes + 4)  # the image, and its copy when it is turned or its colours are converted
     bands = BAND_BYTES * min(area, BAND_PIXELS)
-    return copies + bands + plain.buffer_bytes + PROFILE_FACTOR * len(plain.profile or b"")
+    rows = ROW_BYTES * (plain.width + plain.height)
+    return copies + bands + rows + plain.buffer_bytes + PROFILE_FACTOR * len(plain.profile or b"")
 
 
 def _shorter_side(preprocessing: Preprocessing) -> int:

@@ -1,13 +1,7 @@
 """From the bytes of one image file to the network's pixels, whatever the bytes are.
 
-Owns the translation of the faults that `models.formats` finds into the service's errors, and what a process must do
-before it decodes for strangers.
+Owns the translation of the faults of files into the service's errors.
 """
-
-import logging
-import warnings
-from collections.abc import Callable
-from typing import Any
 
 from app.errors import ImageTooLarge, Overloaded, ServiceError, UndecodableImage, UnsupportedFormat
 from models.formats.plain import ImageFault, NotEnoughMemory, PlainFile, TooManyPixels, UnknownFormat
@@ -54,14 +48,3 @@ def decode(data: bytes, preprocessing: Preprocessing, max_image_pixels: int) -> 
     Overloaded where memory is too short.
     """
     return decode_plain(inspect(data, max_image_pixels), preprocessing)
-
-
-def count_warnings(on_warning: Callable[[], None]) -> None:
-    """Makes Python's warnings and Pillow's log lines a count, for the whole process: a file can cause thousands."""
-
-    def count(*_: Any, **__: Any) -> None:
-        on_warning()
-
-    warnings.simplefilter("always")
-    warnings.showwarning = count
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)
