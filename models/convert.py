@@ -80,6 +80,7 @@ def import_weights(args: argparse.Namespace) -> str:
         std=std,
         channels=architecture.in_channels,
         interpolation=interpolation or "bilinear",
+        color="srgb",
     )
     metadata = CheckpointMetadata(
         architecture=architecture,

@@ -17,9 +17,10 @@ HEAD = "head"  # the name of what every network of models/ has behind its featur
 
 
 def settings_of_checkpoint(start: Checkpoint) -> dict[str, Any]:
-    """What a recipe has to be for a network to take the checkpoint's weights."""
+    """What a recipe has to be for a network to take the checkpoint's weights and see images as it did."""
     a = start.metadata.architecture
     return {
+        "crop": start.metadata.preprocessing.crop,
         "architecture": a.name,
         "head": a.head,
         "width": a.width,

@@ -51,9 +51,10 @@ def test_features_that_do_not_fit_are_named(start: Checkpoint) -> None:
 
 
 def test_a_recipe_follows_the_checkpoint(start: Checkpoint) -> None:
-    """Its settings build the very network."""
+    """Its settings build the very network, which sees images as before."""
     architecture = start.metadata.architecture
     assert settings_of_checkpoint(start) == {
+        "crop": "center",
         "architecture": "vgg11_bn",
         "head": "pooled",
         "width": architecture.width,

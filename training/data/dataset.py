@@ -94,16 +94,29 @@ def load_dataset(recipe: Recipe, root: Path, track: TrackProgress, start: Prepro
     parts = complete_splits(source.parts, recipe)
     sides = {name: recipe.train_side if name == "train" else recipe.size for name in parts}
     _check_memory(sum(len(parts[name]) * sides[name] ** 2 for name in parts) * recipe.channels, recipe.size)
-    plain = Preprocessing(recipe.size, recipe.size, (0.0,) * recipe.channels, (1.0,) * recipe.channels, recipe.channels)
+    channels = recipe.channels
+    plain = Preprocessing(
+        recipe.size, recipe.size, (0.0,) * channels, (1.0,) * channels, channels, crop=recipe.crop, color="srgb"
+    )
+    if start:
+        plain = replace(plain, mean=start.mean, std=start.std)
+    elif recipe.crop == "pad":  # the bars have the mean colour, so it must be known before
+        whole, doing = replace(plain, crop="squash"), "the mean colour of train"
+        squashed = _read(parts["train"], whole, recipe.size, recipe.skip_unreadable, track, doing).split
+        _check_counts(squashed.labels, source.labels, "train")
+        mean, std = channel_statistics(squashed.images)
+        plain = replace(plain, mean=mean, std=std)
     read = {name: _read(parts[name], plain, sides[name], recipe.skip_unreadable, track, name) for name in parts}
     splits = {name: found.split for name, found in read.items()}
     for name in splits:
         _check_counts(splits[name].labels, source.labels, name)
-    mean, std = (start.mean, start.std) if start else channel_statistics(splits["train"].images)
+    if not start and recipe.crop != "pad":
+        mean, std = channel_statistics(splits["train"].images)
+        plain = replace(plain, mean=mean, std=std)
     return Dataset(
         name=recipe.data,
         labels=source.labels,
-        preprocessing=replace(plain, mean=mean, std=std),
+        preprocessing=plain,
         splits=splits,
         unreadable=tuple(path for found in read.values() for path in found.unreadable),
         duplicates=find_duplicates({n: r.names for n, r in read.items()}, {n: r.digests for n, r in read.items()}),
