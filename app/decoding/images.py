@@ -20,10 +20,12 @@ ERRORS: dict[type[ImageFault], type[ServiceError]] = {
 def inspect(data: bytes, max_image_pixels: int) -> PlainFile:
     """The one picture of an image file, for which nothing is decoded yet, in time linear in the file's length.
 
-    Raises UnsupportedFormat, ImageTooLarge (by the header) and UndecodableImage.
+    Raises UnsupportedFormat, ImageTooLarge (by the header), UndecodableImage and Overloaded.
     """
     try:
         return simplify(data, max_image_pixels)
+    except MemoryError as error:
+        raise Overloaded("Memory was too short to read the file.") from error
     except ImageFault as fault:
         raise ERRORS[type(fault)](str(fault)) from fault
 

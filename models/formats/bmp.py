@@ -49,7 +49,8 @@ def simplify_bmp(data: bytes, max_pixels: int) -> PlainFile:
         palette = data[FILE_HEADER + size : FILE_HEADER + size + entry * (colours or 1 << bits)]
         runs = data[start or FILE_HEADER + size + len(palette) :]
         data = _uncompressed(width, height, palette, _decode_runs(runs, width, height, is_rle4=compression == RLE4))
-    return PlainFile("BMP", data, width, abs(height), pixel_bytes, profile=profile)
+    variant = f"of {bits} bits a pixel with unusual bit fields" if compression == BITFIELDS else ""
+    return PlainFile("BMP", data, width, abs(height), pixel_bytes, profile=profile, variant=variant)
 
 
 def _profile(data: bytes) -> bytes | None:
