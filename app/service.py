@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from app.serving.pipeline import LoadedModel, Pipeline
 
 log = logging.getLogger("vggserve.service")
-LARGEST_BODIES_AT_ONCE = 16  # bodies of the largest allowed size that fit in memory together
 RETRY_SECONDS = 1.0  # between golden checks while they fail
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,7 +40,7 @@ class Service:
         self.health = Health()
         self.metrics = Metrics()
         self.keys = settings.keys()
-        self.body_memory = BodyMemory(LARGEST_BODIES_AT_ONCE * settings.max_body_bytes)
+        self.body_memory = BodyMemory(settings.max_body_memory, settings.client_body_memory())
         self.failure: Exception | None = None
         self.requests = requests = InFlight()
         self.metrics.watch_requests(lambda: requests.count)

@@ -14,17 +14,27 @@ from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, NoDecode,
 
 PREFIX = "VGG_"
 METAVARS: dict[object, str] = {Path: "FILE", float: "SECONDS", int: "NUMBER"}
-DEFAULTS = {"max_images": "64, or queue_size if that is smaller", "max_batch": "measured"}  # as --help shows them
+DEFAULTS = {  # as --help shows them
+    "max_images": "64, or queue_size if that is smaller",
+    "max_batch": "measured",
+    "max_body_memory": "16 x max_body_bytes",
+}
 LIMITS = (
     "queue_size",
     "decode_threads",
     "max_body_bytes",
+    "max_body_memory",
     "max_images",
     "max_image_pixels",
     "request_timeout",
     "drain_delay",
     "shutdown_timeout",
 )
+
+
+def _default_max_body_memory(settings: dict[str, Any]) -> int:
+    max_body_bytes: int = settings["max_body_bytes"]
+    return 16 * max_body_bytes
 
 
 def _default_max_images(settings: dict[str, Any]) -> int:
@@ -60,6 +70,11 @@ class Settings(BaseSettings):
     queue_size: int = Field(256, ge=1, description="images that are being decoded or wait for the model, at most")
     decode_threads: int = Field(min(8, os.cpu_count() or 1), ge=1, description="threads that decode images")
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="size of a request's body at most, in bytes")
+    max_body_memory: int = Field(
+        default_factory=_default_max_body_memory,
+        ge=1,
+        description="bytes of all bodies in memory at most, of which one client's address may have half",
+    )
     max_images: int = Field(
         default_factory=_default_max_images,
         ge=1,
@@ -95,6 +110,10 @@ class Settings(BaseSettings):
     def _check(self) -> Self:
         if self.max_images > self.queue_size:
             raise ValueError(f"max_images is {self.max_images}, but must not be above queue_size, {self.queue_size}")
+        if self.max_body_memory < self.max_body_bytes:
+            raise ValueError(
+                f"max_body_memory is {self.max_body_memory}, but must be at least max_body_bytes, {self.max_body_bytes}"
+            )
         return self
 
     def keys(self) -> tuple[str, ...]:
@@ -109,6 +128,10 @@ class Settings(BaseSettings):
         if not lines:
             raise ValueError(f"api_keys_file is {self.api_keys_file}, but has no key in it")
         return (*keys, *lines)
+
+    def client_body_memory(self) -> int:
+        """Bytes of all bodies of one client at most: half of `max_body_memory`, or one body if that is more."""
+        return max(self.max_body_memory // 2, self.max_body_bytes)
 
     def limits(self) -> dict[str, float]:
         """Every limit by its setting's name, as `GET /model` shows it."""

@@ -105,7 +105,7 @@ async def predict(request: Request) -> Response:
     service, started = service_of(request), request.state.started
     settings = service.settings
     deadline = started + read_timeout(request.headers.get("x-request-timeout"), settings.request_timeout)
-    with service.pipeline() as pipeline, service.body_memory.reserve() as reservation:
+    with service.pipeline() as pipeline, service.body_memory.reserve(client_address(request)) as reservation:
         model = pipeline.model
         labels, calibrated = model.metadata.labels, model.metadata.calibration is not None
         query = read_predict_query(request.query_params, len(labels), calibrated=calibrated)
@@ -113,7 +113,8 @@ async def predict(request: Request) -> Response:
         async with fail_after(deadline):
             uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, reservation)
         async with cancel_on_disconnect(request):
-            outcomes = await pipeline.classify([upload.data for upload in uploads], deadline, query.coverage)
+            images, shares = [upload.data for upload in uploads], [upload.share for upload in uploads]
+            outcomes = await pipeline.classify(images, deadline, query.coverage, shares)
     raise_if_all_failed(outcomes)
     top_k = query.count_top_labels(len(labels))
     predictions = [
@@ -180,6 +181,11 @@ async def startup(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Prometheus text."""
     return Response(service_of(request).metrics.render(), media_type=MEDIA_TYPE)
+
+
+def client_address(request: Request) -> str | None:
+    """The address that the request came from, or None on a Unix socket."""
+    return request.client.host if request.client is not None else None
 
 
 def health_response(health: Health, *, healthy: bool) -> Response:

@@ -15,6 +15,7 @@ import torch
 from app.decoding.images import decode
 from app.errors import DeadlineExceeded, Internal, ServiceError
 from app.in_flight import InFlight
+from app.memory import Share
 from app.metrics import Metrics
 from app.serving.classifier import Classifier, load_classifier
 from app.serving.entry import Entry, TimedPrediction
@@ -109,21 +110,33 @@ class Pipeline:
             worker.join()
 
     async def classify(
-        self, images: Sequence[bytes | ServiceError], deadline: float, coverage: float | None
+        self,
+        images: Sequence[bytes | ServiceError],
+        deadline: float,
+        coverage: float | None,
+        shares: Sequence[Share | None] = (),
     ) -> list[Classification | ServiceError]:
         """Returns each image's classification or error, in order. `images` are files' bytes, or errors to hand on.
 
-        `deadline` is in `time.monotonic` seconds. `coverage` must be None for a model without a calibration. Raises
+        `deadline` is in `time.monotonic` seconds. `coverage` must be None for a model without a calibration. Each
+        image's share of the bodies' memory stays reserved until no decoding thread has the image any more. Raises
         QueueFull and NotReady.
         """
         with self.queue.reserve(len(images), deadline) as entries:
-            for entry, image in zip(entries, images, strict=True):
+            for entry, image, share in zip(entries, images, shares or (None,) * len(images), strict=True):
                 if isinstance(image, ServiceError):
                     self.queue.fail(entry, image)
                 else:
-                    self._decoders.submit(self._decode, image, entry)
+                    self._submit(image, entry, share)
             await asyncio.wait([entry.future for entry in entries], timeout=max(0.0, deadline - time.monotonic()))
             return [self._outcome(entry, coverage) for entry in entries]
+
+    def _submit(self, data: bytes, entry: Entry, share: Share | None) -> None:
+        """Hands an image to the decoding threads, where it stays until its turn even if its request ends before."""
+        decoding = self._decoders.submit(self._decode, data, entry)
+        if share is not None:
+            share.hold()
+            decoding.add_done_callback(lambda _: share.release())
 
     def _decode(self, data: bytes, entry: Entry) -> None:
         """Runs on a thread of the pool, and queues the pixels from there."""
