@@ -15,7 +15,7 @@ from app.http.pieces import join_pieces
 from app.http.strict_base64 import Base64Decoder
 
 OUTLINE_BYTES = 4 * 1024  # outside of strings, at most
-OUTLINE_BYTES_PER_IMAGE = 1024  # and for each allowed image as much more
+OUTLINE_BYTES_PER_IMAGE = 512  # and for each allowed image as much more
 INSTANCES_PER_IMAGE = 4  # that are counted as instances at least, where a body has too much outside of strings
 SLICE_BYTES = 128 * 1024  # decoded in half a millisecond
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
@@ -28,7 +28,7 @@ async def read_instances(body: bytes, max_images: int) -> list[bytes | ServiceEr
     try:
         outline = await JsonOutline.read(body, max_bytes)
     except OutlineTooLong as error:
-        if error.count_elements() > INSTANCES_PER_IMAGE * max_images:
+        if await error.count_elements() > INSTANCES_PER_IMAGE * max_images:
             raise too_many from error
         raise
     document = outline.document
@@ -37,16 +37,7 @@ async def read_instances(body: bytes, max_images: int) -> list[bytes | ServiceEr
         raise BadRequest('The JSON body must be an object with a list "instances".')
     if len(instances) > max_images:
         raise too_many
-    images: list[bytes | ServiceError] = []
-    decoded_bytes = 0
-    for instance in instances:
-        image = await _read_instance(outline, instance)
-        images.append(image)
-        decoded_bytes += 0 if isinstance(image, ServiceError) else len(image)
-        if decoded_bytes > SLICE_BYTES:
-            decoded_bytes = 0
-            await asyncio.sleep(0)
-    return images
+    return [await _read_instance(outline, instance) for instance in instances]
 
 
 async def _read_instance(outline: JsonOutline, instance: Any) -> bytes | ServiceError:
@@ -67,6 +58,8 @@ async def _read_instance(outline: JsonOutline, instance: Any) -> bytes | Service
 
 
 async def _decode(text: bytes, start: int, end: int, decoder: Base64Decoder) -> None:
+    if end - start > SLICE_BYTES // 8:  # a request may have many that are smaller than a slice
+        await asyncio.sleep(0)
     while start < end:
         stop = end if end - start <= SLICE_BYTES else _whole_characters(text, start + SLICE_BYTES)
         try:

@@ -15,6 +15,8 @@ from app.errors import BadRequest
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 STRINGS_BETWEEN_PAUSES = 512
+TOKENS_BETWEEN_PAUSES = 2048
+MAX_ESCAPED_QUOTES = 4096
 MAX_ESCAPE_BYTES = 6  # of a character in a string: "\\u0041"
 _BACKSLASH = ord("\\")
 _BRACKET_OR_COMMA = re.compile(rb"[\[\]{},]")
@@ -27,11 +29,13 @@ class OutlineTooLong(BadRequest):
         super().__init__(f"The JSON body has more than the allowed {max_bytes} bytes outside of its strings.")
         self._outline = outline
 
-    def count_elements(self) -> int:
+    async def count_elements(self) -> int:
         """The elements of the lists that are members of the outermost object, up to the limit."""
         depth = elements = 0
         in_list = False
-        for token in _BRACKET_OR_COMMA.findall(self._outline):
+        for number, token in enumerate(_BRACKET_OR_COMMA.findall(self._outline), 1):
+            if number % TOKENS_BETWEEN_PAUSES == 0:
+                await asyncio.sleep(0)
             if token == b",":
                 elements += depth == 2 and in_list
             elif token in b"[{":
@@ -83,13 +87,13 @@ class JsonOutline:
         while True:
             quote = text.find(b'"', position)
             stop = len(text) if quote < 0 else quote
-            room = max_bytes - len(outline) - self._escaped_quotes
+            room = max_bytes - len(outline)
             outline += text[position : min(stop, position + max(0, room))]
             if stop - position > room:
                 raise OutlineTooLong(max_bytes, bytes(outline))
             if quote < 0:
                 return bytes(outline)
-            end = self._find_end(quote + 1, max_bytes)
+            end = self._find_end(quote + 1)
             outline += b'"%d"' % len(self._spans)
             self._spans.append((quote + 1, end))
             self._ends.append(len(outline))
@@ -97,7 +101,7 @@ class JsonOutline:
             if len(self._spans) % STRINGS_BETWEEN_PAUSES == 0:
                 await asyncio.sleep(0)
 
-    def _find_end(self, start: int, max_bytes: int) -> int:
+    def _find_end(self, start: int) -> int:
         """The position of a string's last quote."""
         text, position = self.text, start
         while (quote := text.find(b'"', position)) >= 0:
@@ -108,8 +112,8 @@ class JsonOutline:
                 return quote
             position = quote + 1
             self._escaped_quotes += 1
-            if self._escaped_quotes > max_bytes:
-                raise BadRequest(f"The JSON body has more than the allowed {max_bytes} escaped quotes.")
+            if self._escaped_quotes > MAX_ESCAPED_QUOTES:
+                raise BadRequest(f"The JSON body has more than the allowed {MAX_ESCAPED_QUOTES} escaped quotes.")
         raise BadRequest(f"The body is not valid JSON: the string that begins at byte {start - 1} has no end.")
 
     def _is_key(self, string: str, key: str) -> bool:

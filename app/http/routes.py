@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from app.auth import check_key
 from app.errors import DeadlineExceeded, InvalidCheckpoint, NotFound, ReloadFailed, ServiceError
 from app.health import Health
+from app.http.answers import write_predictions
 from app.http.openapi import IMAGES_BODY, document_parameters, problem_responses
 from app.http.parameters import PREDICT_SCHEMAS, read_predict_query, read_timeout
 from app.http.schemas import (
@@ -29,7 +30,6 @@ from app.http.schemas import (
     Reloaded,
     model_id_fields,
     model_info_fields,
-    prediction_fields,
     to_json,
 )
 from app.http.uploads import read_uploads
@@ -117,16 +117,12 @@ async def predict(request: Request) -> Response:
             outcomes = await pipeline.classify(images, deadline, query.coverage, shares)
     raise_if_all_failed(outcomes)
     top_k = query.count_top_labels(len(labels))
-    predictions = [
-        prediction_fields(outcome, labels, top_k, query.coverage, upload.filename)
-        for outcome, upload in zip(outcomes, uploads, strict=True)
-    ]
+    filenames = [upload.filename for upload in uploads]
+    body = await write_predictions(model_id_fields(model), outcomes, filenames, labels, top_k, query.coverage)
     times = times_in_ms(outcomes, started)
     request.state.log = {"images": len(uploads), "version": model.version, **times}
     headers = {"X-Model-Version": model.version, "Server-Timing": server_timing(times)}
-    return Response(
-        to_json({"model": model_id_fields(model), "predictions": predictions}), headers=headers, media_type=JSON
-    )
+    return Response(body, headers=headers, media_type=JSON)
 
 
 @guarded_routes.get("/model", response_model=ModelInfo, responses=problem_responses(401, 503))

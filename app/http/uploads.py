@@ -38,6 +38,9 @@ async def read_uploads(
     Raises UnsupportedEncoding, BodyTooLarge (as soon as the declared or the received bytes exceed the
     limit), TooManyImages, QueueFull and BadRequest.
     """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise UnsupportedEncoding(f"Content-Encoding is {encoding!r}, but must be identity.")
     media_type, parameters = parse_header(request.headers.get("content-type", "").encode("latin-1"))
     chunks = receive_body(request, max_body_bytes, reservation)
     files: list[tuple[bytes | ServiceError, str | None]]
@@ -57,12 +60,9 @@ async def read_uploads(
 async def receive_body(request: Request, max_body_bytes: int, reservation: Reservation) -> AsyncIterator[bytes]:
     """The body's chunks as they arrive; the server reads on when the next one is asked for.
 
-    A chunk has at most 64 KiB and what was read from the socket at once, which is 256 KiB. Raises UnsupportedEncoding,
-    BodyTooLarge and QueueFull.
+    A chunk has at most 64 KiB and what was read from the socket at once, which is 256 KiB. Raises BodyTooLarge and
+    QueueFull.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise UnsupportedEncoding(f"Content-Encoding is {encoding!r}, but must be identity.")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_body_bytes:
         raise BodyTooLarge(f"The body has {declared} bytes, more than the allowed {max_body_bytes}.")

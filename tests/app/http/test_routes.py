@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import gc
+import threading
 import weakref
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -526,3 +528,39 @@ async def test_a_client_that_hangs_up_is_not_computed_for(checkpoint: Path) -> N
         assert (await held).status_code == 200
         metrics = (await client.get("/metrics")).text
     assert 'vgg_requests_total{route="/predict",status="499"} 1.0' in metrics
+
+
+async def test_an_abandoned_image_stays_counted(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image that waits for a decoding thread takes memory after its request has ended, until its turn has come."""
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def wait(*_: object) -> NoReturn:
+        has_begun.set()
+        may_end.wait()
+        raise UndecodableImage("The file is broken.")
+
+    async with serving(checkpoint, decode_threads=1) as client:
+        memory, decoders = app_of(client).state.service.body_memory, app_of(client).state.service._decoders
+        monkeypatch.setattr("app.serving.pipeline.decode", wait)
+        request = asyncio.create_task(client.post("/predict", files=[("file", b"x" * 100)] * 2))
+        await asyncio.to_thread(has_begun.wait)
+        request.cancel()
+        with suppress(asyncio.CancelledError):
+            await request
+        assert memory.used_bytes == 200
+        may_end.set()
+        await asyncio.to_thread(decoders.shutdown)
+        assert memory.used_bytes == 0
+
+
+async def test_one_client_cannot_take_all_memory(checkpoint: Path) -> None:
+    """Bodies that one client keeps in memory are bounded by half of `max_body_memory`."""
+    async with serving(checkpoint, max_body_bytes=1_000, max_body_memory=2_000) as client:
+        held = app_of(client).state.service.body_memory.reserve("127.0.0.1")
+        with held:
+            held.add(1_000)
+            refused = await client.post("/predict", content=b"x")
+        assert code(refused) == (429, "queue_full")
+        assert refused.headers["retry-after"] == "1"
+        assert "this client's requests" in refused.json()["detail"]
+        assert code(await client.post("/predict", content=b"x")) == (415, "unsupported_format")
