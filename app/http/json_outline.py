@@ -17,6 +17,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 STRINGS_BETWEEN_PAUSES = 512
 TOKENS_BETWEEN_PAUSES = 2048
 MAX_ESCAPED_QUOTES = 4096
+MAX_BACKSLASHES = 4096  # in a row before a quote
 MAX_ESCAPE_BYTES = 6  # of a character in a string: "\\u0041"
 _BACKSLASH = ord("\\")
 _BRACKET_OR_COMMA = re.compile(rb"[\[\]{},]")
@@ -85,11 +86,11 @@ class JsonOutline:
         text, outline = self.text, bytearray()
         position = len(BYTE_ORDER_MARK) if text.startswith(BYTE_ORDER_MARK) else 0
         while True:
-            quote = text.find(b'"', position)
-            stop = len(text) if quote < 0 else quote
-            room = max_bytes - len(outline)
-            outline += text[position : min(stop, position + max(0, room))]
-            if stop - position > room:
+            limit = position + max(0, max_bytes - len(outline))
+            quote = text.find(b'"', position, limit + 1)
+            stop = quote if quote >= 0 else min(limit, len(text))
+            outline += text[position:stop]
+            if len(outline) > max_bytes or (quote < 0 and stop < len(text)):
                 raise OutlineTooLong(max_bytes, bytes(outline))
             if quote < 0:
                 return bytes(outline)
@@ -107,7 +108,10 @@ class JsonOutline:
         while (quote := text.find(b'"', position)) >= 0:
             if text[quote - 1] != _BACKSLASH or quote == position:
                 return quote
-            backslashes = quote - position - len(text[position:quote].rstrip(b"\\"))
+            before = text[max(position, quote - MAX_BACKSLASHES) : quote]
+            backslashes = len(before) - len(before.rstrip(b"\\"))
+            if backslashes == MAX_BACKSLASHES:
+                raise BadRequest(f"The JSON body has {MAX_BACKSLASHES} backslashes or more in a row.")
             if backslashes % 2 == 0:
                 return quote
             position = quote + 1
