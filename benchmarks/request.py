@@ -37,8 +37,8 @@ LOOP_STAGES = {
     "starlette.middleware.exceptions.ExceptionMiddleware.__call__": "framework and route: order of the steps",
     "app.http.routes.read_uploads": "body: reading, form, JSON",
     "app.serving.pipeline.Pipeline.classify": "queue, on the loop's side",
-    "app.http.routes.prediction_fields": "answer: fields",
-    "app.http.routes.to_json": "answer: JSON",
+    "app.http.answers.prediction_fields": "answer: fields",
+    "app.http.answers.to_json": "answer: JSON",
 }
 MODEL = "the model"
 WORKER_STAGES = {

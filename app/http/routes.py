@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from app.auth import check_key
 from app.errors import DeadlineExceeded, InvalidCheckpoint, NotFound, NotReady, ReloadFailed, ServiceError
 from app.health import Health
+from app.http.answers import write_predictions
 from app.http.openapi import IMAGES_BODY, document_parameters, problem_responses
 from app.http.parameters import PREDICT_SCHEMAS, read_predict_query, read_timeout
 from app.http.schemas import (
@@ -29,7 +30,6 @@ from app.http.schemas import (
     Reloaded,
     model_id_fields,
     model_info_fields,
-    prediction_fields,
     to_json,
 )
 from app.http.uploads import read_uploads
@@ -105,7 +105,7 @@ async def predict(request: Request) -> Response:
     service, started = service_of(request), request.state.started
     settings = service.settings
     deadline = started + read_timeout(request.headers.get("x-request-timeout"), settings.request_timeout)
-    with service.pipeline() as pipeline, service.body_memory.reserve() as reservation:
+    with service.pipeline() as pipeline, service.body_memory.reserve(client_address(request)) as reservation:
         model = pipeline.model
         labels, calibrated = model.metadata.labels, model.metadata.calibration is not None
         query = read_predict_query(request.query_params, len(labels), calibrated=calibrated)
@@ -113,19 +113,16 @@ async def predict(request: Request) -> Response:
         async with fail_after(deadline):
             uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, reservation)
         async with cancel_on_disconnect(request):
-            outcomes = await pipeline.classify([upload.data for upload in uploads], deadline, query.coverage)
+            images, shares = [upload.data for upload in uploads], [upload.share for upload in uploads]
+            outcomes = await pipeline.classify(images, deadline, query.coverage, shares)
     raise_if_all_failed(outcomes)
     top_k = query.count_top_labels(len(labels))
-    predictions = [
-        prediction_fields(outcome, labels, top_k, query.coverage, upload.filename)
-        for outcome, upload in zip(outcomes, uploads, strict=True)
-    ]
+    filenames = [upload.filename for upload in uploads]
+    body = await write_predictions(model_id_fields(model), outcomes, filenames, labels, top_k, query.coverage)
     times = times_in_ms(outcomes, started)
     request.state.log = {"images": len(uploads), "version": model.version, **times}
     headers = {"X-Model-Version": model.version, "Server-Timing": server_timing(times)}
-    return Response(
-        to_json({"model": model_id_fields(model), "predictions": predictions}), headers=headers, media_type=JSON
-    )
+    return Response(body, headers=headers, media_type=JSON)
 
 
 @guarded_routes.get("/model", response_model=ModelInfo, responses=problem_responses(401, 503))
@@ -184,6 +181,11 @@ async def startup(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Prometheus text."""
     return Response(service_of(request).metrics.render(), media_type=MEDIA_TYPE)
+
+
+def client_address(request: Request) -> str | None:
+    """The address that the request came from, or None on a Unix socket."""
+    return request.client.host if request.client is not None else None
 
 
 def health_response(health: Health, *, healthy: bool) -> Response:

@@ -12,7 +12,7 @@ from app.service import Service
 from app.settings import Settings
 from models.probabilities import Calibration
 from tests.fakes.checkpoints import write_small_checkpoint
-from tests.fakes.service import pipeline_of, serving
+from tests.fakes.service import ZYGOTE, pipeline_of, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -55,13 +55,13 @@ async def test_a_model_without_answers_does_not_take_over(checkpoint: Path) -> N
         if faults:
             raise faults.pop()
 
-    failing = Service(Settings(checkpoint=checkpoint), check)
+    failing = Service(Settings(checkpoint=checkpoint), ZYGOTE, check)
     await failing.start()
     assert str(failing.failure) == "no answer"
     assert not failing.health.started
     with pytest.raises(NotReady), failing.pipeline():
         pass
-    service = Service(Settings(checkpoint=checkpoint), check)
+    service = Service(Settings(checkpoint=checkpoint), ZYGOTE, check)
     await service.start()
     with service.pipeline() as before:
         pass
