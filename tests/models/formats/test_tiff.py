@@ -1,5 +1,6 @@
 """TIFF's directory, strips and samples."""
 
+import itertools
 import struct
 import zlib
 from typing import Any
@@ -98,18 +99,19 @@ def test_planes_are_read_like_pixels(mode: str, bits: int, deflate: bool, order:
     assert np.array_equal(colours(write_tiff(fields, b"".join(planes), order)), colours(together))
 
 
-@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "zstd", None])
-@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+@pytest.mark.parametrize(
+    ("mode", "compression"),
+    [
+        *itertools.product(["L", "P", "RGB", "CMYK"], ["tiff_lzw", "tiff_adobe_deflate", "packbits", "zstd", None]),
+        *itertools.product(["L", "RGB", "CMYK", "YCbCr"], ["jpeg"]),
+    ],
+)
 def test_what_pillow_reads_is_read_alike(mode: str, compression: str | None) -> None:
     """The plain file decodes to the very pixels of the file itself."""
-    if (mode, compression) == ("P", "jpeg"):
-        pytest.skip("there is no such file")
     image = random_image(size=(16, 16)).convert(mode)
     seen = colours(encoded(image, "TIFF", compression=compression))
-    if compression != "jpeg" and mode in ("L", "P", "RGB", "CMYK"):
-        assert np.array_equal(seen, np.asarray(image.convert("RGB")))
-    else:
-        assert np.abs(seen.astype(int) - np.asarray(image.convert("RGB"))).mean() < 40
+    difference = np.abs(seen.astype(int) - np.asarray(image.convert("RGB")))
+    assert difference.mean() <= (40 if compression == "jpeg" else 0)
 
 
 @pytest.mark.parametrize(
