@@ -8,21 +8,20 @@ from tests.fakes.imports import ROOT
 PROGRAM = """
 import sys, warnings
 from contextlib import suppress
-from PIL import Image
 from app.decoding.images import decode
 from app.decoding.quiet import count_warnings
 from app.errors import UndecodableImage
 from models.preprocess import Preprocessing
-from tests.fakes.images import encoded, random_image
+from tests.fakes.tiffs import write_tiff
 if sys.argv[1] == "quiet":
     seen = []
     count_warnings(lambda: seen.append(1))
 for _ in range(3):
     warnings.warn("of a decoder")
-fax = bytearray(encoded(random_image().convert("1"), "TIFF", compression="group4"))
-fax[-40:] = bytes(range(40))
+fields = {256: (4, [40]), 257: (4, [50]), 258: (3, [1]), 259: (3, [4]), 262: (3, [0]), 273: (4, [8]), 279: (4, [200])}
+fax = write_tiff(fields, b"U" * 200)
 with suppress(UndecodableImage):
-    decode(bytes(fax), Preprocessing(32, 32, (0.5,), (0.5,), 1), 10**6)
+    decode(fax, Preprocessing(32, 32, (0.5,), (0.5,), 1), 10**6)
 if sys.argv[1] == "quiet":
     print(len(seen))
 """

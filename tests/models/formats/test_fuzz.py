@@ -81,4 +81,4 @@ def test_any_mutation_ends(name: str, data: st.DataObject) -> None:
 
 def test_all_formats_are_tried() -> None:
     """The sound files are of every format."""
-    assert {walk(data).name for data in SOUND.values() if walk(data)} == set(FORMATS)
+    assert {plain.name for data in SOUND.values() if (plain := walk(data))} == set(FORMATS)

@@ -158,7 +158,7 @@ def test_strips_are_bounded() -> None:
 def test_streams_within_strips_are_bounded() -> None:
     """A JPEG stream of a strip follows the limits of pixels and scans too."""
     stream = encoded(random_image(size=(2000, 2000)), "JPEG", quality=10)
-    fields = {"tag_259": (SHORT, [7]), "tag_279": (LONG, [len(stream)])}
+    fields: dict[str, Any] = {"tag_259": (SHORT, [7]), "tag_279": (LONG, [len(stream)])}
     blank = tiff_of(np.zeros((16, 16), np.uint8), **fields)
     data = stream.join([blank[:8], blank[8:]])
     moved = data[:4] + struct.pack("<I", struct.unpack_from("<I", blank, 4)[0] + len(stream)) + data[8:]
@@ -169,7 +169,7 @@ def test_streams_within_strips_are_bounded() -> None:
 def test_absurd_fields_cost_nothing() -> None:
     """Fields with billions of values, and tens of thousands of unknown ones, are passed over; a later page too."""
     fields = dict.fromkeys(range(40000, 60000), (7, b"x" * 5))
-    data = tiff_of(GREYS.astype("u1"), **{f"tag_{tag}": field for tag, field in fields.items()})
+    data = tiff_of(GREYS.astype("u1"), **fields)
     assert np.array_equal(grey(data), GREYS)
     assert len(simplify_tiff(data, LIMIT).data) < 1000
     pages = encoded(Image.fromarray(GREYS.astype(np.uint8)), "TIFF", save_all=True, append_images=[random_image()] * 9)
