@@ -2,111 +2,18 @@
 
 import asyncio
 import json
-import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from uvicorn.server import ServerState
 
-from app.errors import problem_response
-from app.http.protocol import BoundedProtocol
 from app.main import create_app
 from app.settings import Settings
+from tests.fakes.connection import CHUNKED, GET, Client, ask, echo, listening
 
 pytestmark = pytest.mark.anyio
-GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
-CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
-
-
-async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with the body, after all of it; refuses as the real application does."""
-    if "refusal" in scope["state"]:
-        await problem_response(scope["state"]["refusal"], "id")(scope, receive, send)
-        return
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return
-        body += message["body"]
-        if not message["more_body"]:
-            break
-    headers = [(b"content-length", b"%d" % len(body)), (b"x-names", b",".join(name for name, _ in scope["headers"]))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-class FakeTransport(asyncio.Transport):
-    def __init__(self) -> None:
-        super().__init__()
-        self.written, self.closed, self.paused = b"", False, False
-
-    def write(self, data: Any) -> None:
-        if not self.closed:
-            self.written += data
-
-    def close(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        self.paused = True
-
-    def resume_reading(self) -> None:
-        self.paused = False
-
-    def statuses(self) -> list[int]:
-        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) (?!Continue)", self.written)]
-
-
-class Timers:
-    """The loop, whose timers go off when a test says so."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.due: list[tuple[float, Callable[[], None], asyncio.Handle]] = []
-
-    def create_task(self, *args: Any, **kwargs: Any) -> Any:
-        return self.loop.create_task(*args, **kwargs)
-
-    def call_later(self, seconds: float, call: Callable[[], None]) -> asyncio.Handle:
-        handle = asyncio.Handle(call, (), self.loop)
-        self.due.append((seconds, call, handle))
-        return handle
-
-    def pass_seconds(self, seconds: float) -> None:
-        for due, call, handle in list(self.due):
-            if due <= seconds and not handle.cancelled():
-                handle.cancel()
-                call()
-
-
-class Client:
-    def __init__(self, app: Any = echo) -> None:
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, ws="none", lifespan="off", timeout_keep_alive=620
-        )
-        self.timers, self.transport = Timers(), FakeTransport()
-        self.protocol = BoundedProtocol(config, ServerState(), {}, self.timers)
-        self.protocol.connection_made(self.transport)
-
-    async def send(self, *pieces: bytes) -> list[int]:
-        """Every status so far."""
-        for piece in pieces:
-            self.protocol.data_received(piece)
-        for _ in range(60):
-            await asyncio.sleep(0)
-        return self.transport.statuses()
-
-    def late(self) -> None:
-        self.timers.pass_seconds(10)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +31,7 @@ class Client:
 async def test_a_head_that_is_too_long_gets_431(flood: bytes, size: int) -> None:
     client = Client()
     assert await client.send(*(flood[i : i + size] for i in range(0, len(flood), size))) == [431]
-    assert client.transport.closed
+    assert client.transport.ended
     assert b'"code":"headers_too_large"' in client.transport.written
 
 
@@ -143,15 +50,30 @@ async def test_a_whole_request_is_never_late() -> None:
     assert await client.send(GET) == [200, 200]
 
 
-async def test_an_answered_request_must_end() -> None:
-    async def hasty(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+async def hasty(scope: Any, receive: Any, send: Any) -> None:
+    """Answers without reading the body."""
+    await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
 
+
+async def test_an_answered_request_must_end() -> None:
     client = Client(hasty)
     assert await client.send(CHUNKED) == [413]
     assert not client.transport.closed
     client.late()
+    assert client.transport.closed
+
+
+async def test_an_answered_request_may_send_its_body_within_bounds() -> None:
+    """A client that reads only after it has sent gets its answer, and can use the connection again."""
+    client = Client(hasty)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    megabyte = bytes(2**20)
+    assert await client.send(head % (64 * 2**20)) == [413]
+    assert await client.send(*[megabyte] * 64, GET) == [413, 413]
+    assert not client.transport.ended
+    await client.send(head % (65 * 2**20))
+    assert await client.send(*[megabyte] * 65) == [413, 413, 413]
     assert client.transport.closed
 
 
@@ -161,7 +83,7 @@ async def test_more_than_sixteen_waiting_requests_close_the_connection_after_the
     assert client.transport.paused
     assert len(client.protocol.pipeline) == 16
     assert await client.send(GET) == [200] * 17
-    assert client.transport.closed
+    assert client.transport.ended
 
 
 async def test_sixteen_waiting_requests_are_answered_on_an_open_connection() -> None:
@@ -182,27 +104,151 @@ async def test_an_upgrade_is_ignored_and_the_body_stays_the_body(upgrade: bytes,
 
 
 @pytest.mark.parametrize(
-    "request_",
+    "lines",
     [
         b"\x16\x03\x01",
-        b"GET / HTTP/2.0\r\nHost: x\r\n\r\n",
-        b"GET /\r\n\r\n",
-        b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
-        b"GET / HTTP/1.1\r\nA: b\rC: d\r\n\r\n",
-        b"GET / HTTP/1.1\r\nA: b\nC: d\r\n\r\n",
-        b"GET / HTTP/1.1\r\nA: b\x00\r\n\r\n",
-        CHUNKED + b"xyz\r\n",
+        b"GET / HTTP/2.0\nHost: x",
+        b"GET / HTTP/1.2\nHost: x",
+        b"GET /",
+        b"GET  / HTTP/1.1\nHost: x",
+        b"GET / HTTP/1.1 \nHost: x",
+        b"GET\t/ HTTP/1.1\nHost: x",
+        b"get / HTTP/1.1\nHost: x",
+        b"GET foo HTTP/1.1\nHost: x",
+        b"GET /a#b HTTP/1.1\nHost: x",
+        b"GET /\xc3\xa9 HTTP/1.1\nHost: x",
+        b"GET ftp://x/ HTTP/1.1\nHost: x",
+        b"GET * HTTP/1.1\nHost: x",
+        b"DESCRIBE / RTSP/1.0\nHost: x",
+        b"Upgrade: h2c\nGET / HTTP/1.1\nHost: x",
+        b"CONNECT x:1 HTTP/1.1\nHost: x",
+        b"GET / HTTP/1.1",
+        b"GET / HTTP/1.1\nHost: x\nHost: x",
+        b"GET / HTTP/1.1\nHost: x y",
+        b"GET / HTTP/1.1\nHost: x/y",
+        b"GET / HTTP/1.1\nHost : x",
+        b"GET / HTTP/1.1\n Host: x",
+        b"GET / HTTP/1.1\nHost: x\n: y",
+        b"GET / HTTP/1.1\nHost: x\nA: b\rC: d",
+        b"GET / HTTP/1.1\nHost: x\nA: b\n c",
+        b"GET / HTTP/1.1\nHost: x\nA: b\x00",
+        b"GET / HTTP/1.1\nHost: x\nUpgrade: b\x00",
+        b"GET / HTTP/1.1\nHost: x\nUpgrade: b\n c",
+        b"POST / HTTP/1.1\nHost: x\nContent-Length: 5\nTransfer-Encoding: chunked",
+        b"POST / HTTP/1.1\nHost: x\nTransfer-Encoding: chunked\nContent-Length: 5",
+        b"POST / HTTP/1.1\nHost: x\nContent-Length: 5\nContent-Length: 6\n\nhello",
+        b"POST / HTTP/1.1\nHost: x\nContent-Length: 5\nContent-Length: 5\n\nhello",
+        b"POST / HTTP/1.1\nHost: x\nContent-Length: 5, 5\n\nhello",
+        b"POST / HTTP/1.1\nHost: x\nContent-Length: +5\n\nhello",
+        b"POST / HTTP/1.1\nHost: x\nContent-Length: \n\nhello",
+        b"POST / HTTP/1.1\nHost: x\nContent-Length: 99999999999999999999",
+        b"POST / HTTP/1.1\nHost: x\nTransfer-Encoding: gzip",
+        b"POST / HTTP/1.1\nHost: x\nTransfer-Encoding: identity",
+        b"POST / HTTP/1.1\nHost: x\nTransfer-Encoding: gzip, chunked",
+        b"POST / HTTP/1.1\nHost: x\nTransfer-Encoding: chunked, chunked",
+        b"POST / HTTP/1.1\nHost: x\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked",
+        b"POST / HTTP/1.0\nTransfer-Encoding: chunked",
     ],
 )
-async def test_what_cannot_be_parsed_gets_400_and_nothing_more(request_: bytes) -> None:
-    client = Client()
-    assert await client.send(request_, GET) == [400]
-    assert client.transport.closed
+@pytest.mark.parametrize("size", [1, 1000])
+async def test_a_head_that_cannot_be_parsed_gets_400_and_nothing_more(lines: bytes, size: int) -> None:
+    """The answer is a problem document, the connection closes, and what follows is not parsed (RFC 9112)."""
+    client, stream = Client(), lines.replace(b"\n", b"\r\n") + b"\r\n\r\n" + GET
+    assert await client.send(*(stream[i : i + size] for i in range(0, len(stream), size))) == [400]
+    assert client.transport.ended
     assert b"application/problem+json" in client.transport.written
     assert b"connection: close" in client.transport.written
+
+
+@pytest.mark.parametrize("head", [b"GET / HTTP/1.1\nHost: x\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\n\n"])
+async def test_lines_end_with_carriage_return_and_line_feed(head: bytes) -> None:
+    assert await Client().send(head) == [400]
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"xyz\r\n",
+        b"1 \r\na\r\n",
+        b"1\na\r\n",
+        b"0x1\r\na\r\n",
+        b"-1\r\na\r\n",
+        b"\r\n",
+        b"1ffffffffffffffff\r\n",
+        b"1\r\nab\r\n",
+        b"1;a\rb\r\na\r\n",
+        b"0\r\nContent-Length: 5\r\n\r\n",
+        b"0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"0\r\na\r\n\r\n",
+    ],
+)
+async def test_a_body_whose_framing_breaks_gets_400_and_nothing_more(framing: bytes) -> None:
+    """The request itself is answered; a half of it never reaches the application as the whole."""
+    client = Client()
+    assert await client.send(CHUNKED + framing, GET) == [400]
+    assert client.transport.ended
+    assert b"application/problem+json" in client.transport.written
+
+
+async def test_a_body_that_breaks_while_its_request_waits_is_answered_in_its_turn() -> None:
+    client = Client()
+    assert await client.send(GET + CHUNKED + b"xyz\r\n") == [200, 400]
+
+
+async def test_a_body_that_breaks_after_its_answer_closes_the_connection() -> None:
+    client = Client(hasty)
+    assert await client.send(CHUNKED) == [413]
+    assert await client.send(b"xyz\r\n", GET) == [413]
+    assert client.transport.ended
+
+
+async def test_chunks_may_be_small_but_their_framing_not_long() -> None:
+    """Extensions are bounded as a head is, however they are spread over chunks."""
+    client = Client()
+    assert await client.send(CHUNKED + b"1\r\na\r\n" * 40_000 + b"0\r\n\r\n") == [200]
+    assert await client.send(CHUNKED + (b"1;" + b"e" * 200 + b"\r\na\r\n") * 400) == [200, 431]
+
+
+@pytest.mark.parametrize(
+    ("head", "statuses"),
+    [
+        (b"GET http://y:80/a?b HTTP/1.1\r\nHost: x\r\n\r\n", [200]),
+        (b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n", [200]),
+        (b"GET http://x?q HTTP/1.1\r\nHost: x\r\n\r\n", [200]),
+        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", [405]),
+        (b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", [200]),
+        (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", [200]),
+        (b"GET / HTTP/1.0\r\n\r\n", [200]),
+        (b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", [200]),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n1;a=b\r\na\r\n000\r\n\r\n", [200]),
+    ],
+)
+async def test_what_is_rare_but_right_is_answered(head: bytes, statuses: list[int]) -> None:
+    """Absolute targets, a Host that is an address or empty, HTTP/1.0 without Host, empty lines before a request."""
+    client = Client()
+    assert await client.send(*(head[i : i + 1] for i in range(len(head)))) == statuses
+
+
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("size", [1, 100, 100_000])
+async def test_a_head_may_have_exactly_64_kib(more: int, size: int) -> None:
+    """The bound counts every byte of a head, of a finished and of an unfinished one alike."""
+    head = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
+    head %= b"a" * (65_536 + more - len(head) + 2)
+    client = Client()
+    assert await client.send(*(head[i : i + size] for i in range(0, len(head), size))) == ([431] if more else [200])
+    client = Client()
+    unfinished = b"GET /" + b"a" * (65_531 + more)
+    pieces = (unfinished[i : i + size] for i in range(0, len(unfinished), size))
+    assert await client.send(*pieces) == ([431] if more else [])
+
+
+async def test_after_the_last_request_nothing_is_parsed() -> None:
+    """What follows a request with `Connection: close` is not another request (RFC 9112, 9.6)."""
+    client = Client()
+    last = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert await client.send(last + GET + b"nonsense") == [200]
+    assert client.transport.closed
 
 
 async def test_a_refusal_waits_for_its_turn() -> None:
@@ -214,6 +260,22 @@ async def test_trailers_do_not_become_headers() -> None:
     client = Client()
     await client.send(CHUNKED + b"0\r\nX-API-Key: k\r\n\r\n")
     assert b"x-names: host,transfer-encoding\r\n" in client.transport.written
+
+
+async def test_a_refused_client_does_not_get_100_continue() -> None:
+    """It may then send its body or not, so the connection closes (RFC 9110, section 10.1.1)."""
+    client = Client(hasty)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 200\r\n\r\n"
+    assert await client.send(head, GET) == [413]
+    assert b"100" not in client.transport.written
+    assert b"connection: close" in client.transport.written
+    assert client.transport.ended
+
+
+async def test_http_1_0_knows_no_100_continue() -> None:
+    client = Client()
+    await client.send(b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+    assert client.transport.written == b""
 
 
 async def test_a_client_that_waits_for_100_continue_gets_it() -> None:
@@ -237,23 +299,10 @@ async def test_a_lost_connection_reaches_the_request_that_runs() -> None:
     assert seen == ["http.disconnect"]
 
 
-@pytest.fixture
-async def port() -> AsyncIterator[int]:
-    config = uvicorn.Config(echo, port=0, log_config=None, access_log=False, http=BoundedProtocol, ws="none")
-    config.load()
-    protocol = lambda: BoundedProtocol(config, ServerState(), {})  # noqa: E731
-    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-
-
-async def test_a_half_closed_client_gets_its_answers(port: int) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(GET * 3)
-    writer.write_eof()
-    async with asyncio.timeout(10):
-        assert (await reader.read()).count(b"HTTP/1.1 200") == 3
-    writer.close()
+async def test_a_half_closed_client_gets_its_answers() -> None:
+    async with listening(echo) as port:
+        head, body = await ask(port, GET * 3)
+        assert (head + body).count(b"HTTP/1.1 200") == 3
 
 
 class HeldApp:
@@ -274,16 +323,6 @@ class HeldApp:
         waiting[0].cancel()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
-
-
-@asynccontextmanager
-async def listening(app: Any) -> AsyncIterator[int]:
-    """The port of a server of that application."""
-    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="off")
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: BoundedProtocol(config, ServerState(), {}), "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
 
 
 @asynccontextmanager
@@ -318,17 +357,6 @@ async def test_a_half_closed_client_is_not_taken_for_one_that_has_gone() -> None
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         assert answer.count(b"HTTP/1.1") == 1
         assert answer.endswith(b"\r\n\r\nok")
-
-
-async def ask(port: int, request: bytes) -> tuple[bytes, bytes]:
-    """The head and the body of the answer to a client that half-closes after its request."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    writer.write_eof()
-    async with asyncio.timeout(10):
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-    writer.close()
-    return head, body
 
 
 @pytest.mark.parametrize(
@@ -377,24 +405,23 @@ async def test_every_get_route_answers_head(path: str) -> None:
     assert b" 405 " not in heads["HEAD"][0]
 
 
-@settings(max_examples=100, deadline=None)
-@given(
-    st.lists(
-        st.sampled_from([GET, CHUNKED + b"0\r\n\r\n", GET[:-4], b"\r\n", b"5\r\n", b"\x00", b"a" * 2000]), max_size=40
-    ),
-    st.lists(st.integers(1, 500), min_size=1, max_size=20),
-)
-def test_no_request_is_answered_twice(pieces: list[bytes], sizes: list[int]) -> None:
-    async def run() -> None:
-        client, stream, i = Client(), b"".join(pieces), 0
-        while stream:
-            size = sizes[i % len(sizes)]
-            await client.send(stream[:size])
-            stream, i = stream[size:], i + 1
-            assert len(client.protocol.pipeline) <= 17
-        statuses = await client.send()
-        assert len(statuses) <= b"".join(pieces).count(b"HTTP/1.1") + 1
-        assert set(statuses[:-1]) <= {200}
-        client.protocol.connection_lost(None)
-
-    asyncio.run(run())
+async def test_a_broken_body_is_one_request_in_the_metrics(checkpoint: Path) -> None:
+    """It is counted once, as 400 of its route, and keeps the id that its client gave it."""
+    app = create_app(Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32"}))
+    async with app.router.lifespan_context(app), listening(app) as port:
+        await app.state.starting
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine\r\n"
+            b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        async with asyncio.timeout(10):
+            await reader.readuntil(b"100 Continue\r\n\r\n")
+            writer.write(b"5\r\nhello\r\nxyz\r\n")
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        _, metrics = await ask(port, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["request_id"] == "mine"
+    counted = [line for line in metrics.splitlines() if line.startswith(b"vgg_requests_total")]
+    assert counted == [b'vgg_requests_total{route="/predict",status="400"} 1.0']
