@@ -18,6 +18,7 @@ import uvicorn
 
 from app.logs import configure_logging
 from app.runtime import limit_openmp_spinning
+from benchmarks.lib.errors import exit_on_error, read_files_below
 from benchmarks.lib.stage_timer import StageTimer, read_thread_seconds
 
 HTTP = "uvicorn.protocols.http.httptools_impl"
@@ -90,6 +91,9 @@ async def serve_and_measure(checkpoint: Path, images: Path, clients: list[int], 
     while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
         await asyncio.sleep(0.01)
     await app.state.starting
+    if app.state.service.failure is not None:
+        await serving
+        raise ValueError(str(app.state.service.failure))
     await server.on_tick(1)
     columns = [await measure_stages(server, images, count, form, seconds, timer) for count in clients]
     server.should_exit = True
@@ -126,12 +130,11 @@ def main() -> None:
     clients = [int(count) for count in arguments.clients.split(",")]
     import uvloop
 
-    try:
+    with exit_on_error():
+        read_files_below(arguments.images)
         uvloop.run(
             serve_and_measure(arguments.checkpoint, arguments.images, clients, arguments.form, arguments.seconds)
         )
-    except ValueError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
