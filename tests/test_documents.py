@@ -15,6 +15,7 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 CODE_PATH = re.compile(r"`((?:app|benchmarks|deploy|docs|examples|models|tests|training)/[\w./-]*)`")
 PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
 HASHED_PIN = re.compile(r"^[a-z0-9-]+==\S+[^\n]* \\\n    --hash=sha256:", re.MULTILINE)
+TEST_NAME = re.compile(r"`(tests/[\w./]+\.py)::(test_\w+)`")
 LONGEST_README = 120
 
 
@@ -23,6 +24,19 @@ def test_links_lead_to_files(path: Path) -> None:
     """Every relative link has its file or folder."""
     for link in LINK.findall(path.read_text("utf-8")):
         assert (path.parent / link).exists(), link
+
+
+def test_every_promise_has_its_test() -> None:
+    """docs/security.md names at least one test for each promise, and every named test exists."""
+    text = (ROOT / "docs/security.md").read_text("utf-8")
+    promises = text.partition("## What is promised")[2].partition("\n## ")[0]
+    rows = [line for line in promises.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 20
+    for row in rows:
+        named = TEST_NAME.findall(row)
+        assert named, row
+        for path, name in named:
+            assert re.search(rf"^(?:async )?def {name}\(", (ROOT / path).read_text("utf-8"), re.MULTILINE), name
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])

@@ -72,7 +72,10 @@ def summarise(exchanges: Iterable[Exchange]) -> str:
 def send_and_read(
     target: Target, pieces: Iterable[bytes], seconds: float = 30.0, *, quiet: float = 0.5, half_close: bool = False
 ) -> Exchange:
-    """Sends the pieces while it reads, and reads on until the server closes or has answered and is quiet."""
+    """Sends the pieces while it reads, and reads on until the server closes, or has answered and is quiet.
+
+    A client that half-closes waits until the server closes too.
+    """
     sent, received, ended = 0, b"", False
     connection = target.connect()
     deadline = time.monotonic() + seconds
@@ -87,7 +90,8 @@ def send_and_read(
                 sending, waiting = piece is not None, memoryview(piece or b"")
                 if not sending and half_close:
                     connection.shutdown(socket.SHUT_WR)
-            pause = left if sending or not received else min(left, quiet)
+            answered = not sending and not half_close and STATUS.search(received)
+            pause = min(left, quiet) if answered else left
             poll.modify(connection, select.POLLIN | (select.POLLOUT if sending else 0))
             events = poll.poll(1000 * pause)
             if not events:
