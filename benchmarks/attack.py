@@ -13,11 +13,12 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from benchmarks.lib.attacks import Attack, Result, make_attacks
+from benchmarks.lib.attacks import Attack, make_attacks
 from benchmarks.lib.errors import exit_on_error
 from benchmarks.lib.probes import Probes
 from benchmarks.lib.raw import Target, send_and_read
 from benchmarks.lib.report import describe_machine, format_table
+from benchmarks.lib.senders import Result
 
 HEAD = (
     "kind",

@@ -3,25 +3,27 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from PIL import Image
 
 MANY = 100_000
 
 
-def make_dear_images() -> Iterator[tuple[str, bytes, str]]:
-    """Yields the name, the bytes, and the right answers as a regular expression of `STATUS code`."""
-    yield "TIFF of 100,000 strips", _strips(MANY), "200|422 undecodable_image"
-    yield "TIFF of 60,000 warnings", _warnings(60_000), "200|422 undecodable_image"
-    yield "JPEG of 100,000 Exif segments", _exif_segments(MANY), "200|422 undecodable_image"
-    yield "JPEG of 1,500 scans", make_scans(1500, (1000, 1000)), "422 undecodable_image"
-    yield "PNG of 100,000 chunks", _chunks(MANY), "200|422 undecodable_image"
-    yield "PNG canvas of 100,000 x 100,000", _png(100_000, 100_000, b""), "413 image_too_large"
-    yield "PNG of 7,900 x 7,900, 16 bits, RGBA", _deep_png(7900), "200|422 undecodable_image|503 overloaded"
-    yield "WebP canvas of 16,383 x 16,383", _webp_canvas(16_383), "413 image_too_large"
-    yield "WebP of 7,900 x 7,900, one colour", _encode(Image.new("RGBA", (7900, 7900)), "WEBP"), "200|503 overloaded"
-    yield "BMP, run-length encoded, 8,000 x 8,000", _rle_bmp(8000), "200|422 undecodable_image"
+def list_dear_images() -> list[tuple[str, Callable[[], bytes], str]]:
+    """Of each the name, what makes its bytes, and the right answers as a regular expression of `STATUS code`."""
+    return [
+        ("TIFF of 100,000 strips", lambda: _strips(MANY), "200|422 undecodable_image"),
+        ("TIFF of 60,000 warnings", lambda: _warnings(60_000), "200|422 undecodable_image"),
+        ("JPEG of 100,000 Exif segments", lambda: _exif_segments(MANY), "200|422 undecodable_image"),
+        ("JPEG of 1,500 scans", lambda: make_scans(1500, (1000, 1000)), "422 undecodable_image"),
+        ("PNG of 100,000 chunks", lambda: _chunks(MANY), "200|422 undecodable_image"),
+        ("PNG canvas of 100,000 x 100,000", lambda: _png(100_000, 100_000, b""), "413 image_too_large"),
+        ("PNG of 7,900 x 7,900, 16 bits, RGBA", lambda: _deep_png(7900), "200|422 undecodable_image|503 overloaded"),
+        ("WebP canvas of 16,383 x 16,383", lambda: _webp_canvas(16_383), "413 image_too_large"),
+        ("WebP of 7,900 x 7,900, one colour", lambda: _large_webp(7900), "200|503 overloaded"),
+        ("BMP, run-length encoded, 8,000 x 8,000", lambda: _rle_bmp(8000), "200|422 undecodable_image"),
+    ]
 
 
 def make_sound_image() -> bytes:
@@ -62,8 +64,12 @@ def _chunks(count: int) -> bytes:
 
 
 def _deep_png(side: int) -> bytes:
-    packer, row = zlib.compressobj(9), bytes(1 + 8 * side)
+    packer, row = zlib.compressobj(1), bytes(1 + 8 * side)
     return _png(side, side, b"".join(packer.compress(row) for _ in range(side)) + packer.flush(), 16, 6)
+
+
+def _large_webp(side: int) -> bytes:
+    return _encode(Image.new("RGBA", (side, side)), "WEBP", method=0)
 
 
 def _webp_canvas(side: int) -> bytes:

@@ -14,7 +14,7 @@ from app.main import create_app
 from app.settings import Settings
 from benchmarks.attack import find_server
 from benchmarks.lib.attacks import Attack, make_attacks
-from benchmarks.lib.dear_images import make_dear_images, make_sound_image
+from benchmarks.lib.dear_images import list_dear_images, make_sound_image
 from benchmarks.lib.raw import Exchange, Target, summarise
 from models.image_formats import recognise_format
 from tests.fakes.connection import listening
@@ -79,6 +79,8 @@ def test_answers_are_summed_up() -> None:
 def test_the_dear_images_are_images() -> None:
     """Each is recognised as what its name says, and is small to send."""
     assert Image.open(io.BytesIO(make_sound_image())).size == (32, 32)
-    for name, data, _ in make_dear_images():
-        assert recognise_format(data) == name.split()[0].rstrip(",").upper()
-        assert len(data) < 2_000_000
+    for name, make, _ in list_dear_images():
+        if "7,900" not in name:  # these take seconds to make
+            data = make()
+            assert recognise_format(data) == name.split()[0].rstrip(",").upper()
+            assert len(data) < 2_000_000
