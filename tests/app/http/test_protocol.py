@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.http.protocol import BoundedProtocol
 from app.main import create_app
 from app.settings import Settings
 from tests.fakes.connection import CHUNKED, GET, Client, ask, echo, listening
@@ -345,18 +346,25 @@ async def test_a_broken_body_is_one_request_in_the_metrics(checkpoint: Path) -> 
 
 async def test_a_client_that_has_gone_gets_at_most_two_of_its_waiting_requests_computed() -> None:
     """While requests wait nothing is read, so the close is noticed when an answer cannot be sent."""
-    begun = 0
+    begun, first, released, lost = 0, asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def slow(scope: Any, receive: Any, send: Any) -> None:
+    class WatchedProtocol(BoundedProtocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            lost.set()
+
+    async def hold(scope: Any, receive: Any, send: Any) -> None:
         nonlocal begun
         begun += 1
-        await asyncio.sleep(0.05)
+        first.set()
+        await released.wait()
         await echo(scope, receive, send)
 
-    async with listening(slow) as port, asyncio.timeout(10):
+    async with listening(hold, WatchedProtocol) as port, asyncio.timeout(10):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(GET * 16)
-        await writer.drain()
+        await first.wait()
         writer.transport.abort()
-        await asyncio.sleep(0.5)
+        released.set()
+        await lost.wait()
         assert begun <= 2
