@@ -23,7 +23,6 @@ It differs from uvicorn's in these points:
 """
 
 import asyncio
-from functools import partial
 from typing import Any, ClassVar, cast
 from urllib.parse import unquote
 
@@ -38,7 +37,6 @@ from app.http.reader import MessageReader
 from app.http.transport import BoundedTransport
 
 TOO_SLOW = "The request's head was not complete after {:g} seconds."
-FIRST_PEER_CHECK_SECONDS, MAX_PEER_CHECK_SECONDS = 0.01, 1.0  # each interval is twice the one before it
 
 
 class _TooManyWaiting(Exception):  # raised through the parser
@@ -111,7 +109,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._half_closed = True
         if self._running is not None and self._is_answering():
             self._begin_answer(self._running)
-        self._check_peer(FIRST_PEER_CHECK_SECONDS)
+        self._stop_timer()
+        self._bounded.watch_peer()
         return True
 
     def data_received(self, data: bytes) -> None:
@@ -226,17 +225,6 @@ class BoundedProtocol(HttpToolsProtocol):
         """Sends the bytes that every answer begins with, to which the kernel of a client that has gone replies."""
         if not cycle.response_started:
             self._bounded.begin_answer()
-
-    def _check_peer(self, seconds: float) -> None:
-        """Looks for that reply now and then. After an end of file the event loop no longer looks for a reset."""
-        self._stop_timer()
-        if self.transport.is_closing():
-            return
-        if self._bounded.peer_has_gone():
-            self._bounded.abort()
-            return
-        longer = min(2 * seconds, MAX_PEER_CHECK_SECONDS)
-        self._timer = self.loop.call_later(seconds, partial(self._check_peer, longer))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cast(Cycle, cycle)

@@ -1,13 +1,15 @@
 """The sending half of a connection: answers that must be taken, and a close that lets the last one be read.
 
-Owns the bounds on a client that does not read, and on one that goes on sending.
+Owns the bounds on a client that does not read and on one that goes on sending, and noticing one that has gone.
 """
 
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
+FIRST_PEER_CHECK_SECONDS, MAX_PEER_CHECK_SECONDS = 0.01, 1.0  # each interval is twice the one before it
 ANSWER_START = b"HTTP/1.1 "  # of every answer, whatever its status
 
 
@@ -35,6 +37,7 @@ class BoundedTransport:
         self._discardable = self.linger_bytes
         self._write_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
+        self._peer_timer: asyncio.TimerHandle | None = None
 
     def begin_answer(self) -> None:
         """Sends ANSWER_START, and leaves it out of the next write."""
@@ -93,16 +96,25 @@ class BoundedTransport:
 
     def stop_timers(self) -> None:
         """Must be called when the connection is lost."""
-        for timer in (self._write_timer, self._linger_timer):
+        for timer in (self._write_timer, self._linger_timer, self._peer_timer):
             if timer is not None:
                 timer.cancel()
-        self._write_timer = self._linger_timer = None
+        self._write_timer = self._linger_timer = self._peer_timer = None
 
     def is_closing(self) -> bool:
         """Whether nothing more can be sent."""
         return self._lingering or self._transport.is_closing()
 
-    def peer_has_gone(self) -> bool:
-        """Whether the client's kernel has replied with a reset."""
+    def watch_peer(self, seconds: float = FIRST_PEER_CHECK_SECONDS) -> None:
+        """Aborts when the client's kernel has replied with a reset; looks for it now and then.
+
+        After an end of file the event loop no longer looks for a reset.
+        """
+        if self.is_closing():
+            return
         connection = self._transport.get_extra_info("socket")
-        return connection is not None and connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+        if connection is not None and connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0:
+            self.abort()
+            return
+        longer = min(2 * seconds, MAX_PEER_CHECK_SECONDS)
+        self._peer_timer = self._loop.call_later(seconds, partial(self.watch_peer, longer))

@@ -147,7 +147,7 @@ async def test_small_chunks_and_their_extensions_are_bounded(chunk: bytes, count
 
 
 @pytest.mark.parametrize("more", [0, 1])
-@pytest.mark.parametrize("size", [1, 100, 100_000])
+@pytest.mark.parametrize("size", [13, 100_000])
 async def test_a_head_may_have_exactly_64_kib(more: int, size: int) -> None:
     """The bound counts every byte of a head, of a finished and of an unfinished one alike."""
     head = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"

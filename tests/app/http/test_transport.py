@@ -56,6 +56,18 @@ async def test_a_close_does_not_wait_for_a_client_that_takes_nothing() -> None:
     assert client.transport.aborted
 
 
+async def test_an_answer_that_breaks_off_does_not_wait_for_its_client() -> None:
+    async def fail(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+
+    client = Client(fail)
+    client.transport.stuck = True
+    await client.send(GET)
+    assert client.transport.closed
+    client.timers.pass_seconds(10)
+    assert client.transport.aborted
+
+
 @pytest.mark.parametrize("request_", [BAD, b"GET /" + bytes(70_000), CHUNKED + b"xyz\r\n"])
 async def test_a_refused_client_that_goes_on_sending_has_a_megabyte_and_five_seconds(request_: bytes) -> None:
     """Its sending is read and thrown away meanwhile; the server's half is closed at once."""
