@@ -12,23 +12,36 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from app.decoding.zygote import Zygote
 from app.errors import MethodNotAllowed, NotFound
 from app.http.middleware import RequestMiddleware
+from app.http.rehearsal import check_answers
 from app.http.routes import guarded_routes, metrics_routes, open_routes
-from app.service import RETRY_SECONDS, Service
+from app.service import JOIN_SECONDS, RETRY_SECONDS, WATCH_SECONDS, Service
 from app.settings import Settings
 
 
-def create_app(settings: Settings, retry_seconds: float = RETRY_SECONDS) -> FastAPI:
-    """The application. It answers probes from its start on and loads the model meanwhile."""
-    service = Service(settings, retry_seconds)
+def create_app(
+    settings: Settings,
+    zygote: Zygote,
+    retry_seconds: float = RETRY_SECONDS,
+    watch_seconds: float = WATCH_SECONDS,
+    join_seconds: float = JOIN_SECONDS,
+) -> FastAPI:
+    """The application. It answers probes from its start on and loads the model meanwhile.
+
+    `zygote` starts the decoder processes and is closed by the caller.
+    """
+    service = Service(settings, zygote, check_answers, retry_seconds, watch_seconds, join_seconds)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         app.state.starting = asyncio.create_task(service.start())
-        yield
-        app.state.starting.cancel()
-        await service.close()
+        try:
+            yield
+        finally:
+            app.state.starting.cancel()
+            await service.close()
 
     # As they are, and the busiest first: FastAPI looks through routers that are included one by one, at each request.
     routers = (guarded_routes, open_routes, *((metrics_routes,) if settings.metrics_port is None else ()))

@@ -3,28 +3,30 @@
 Owns reading them from `VGG_` variables and the command line.
 """
 
-import argparse
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, JsonValue, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.cpus import count_cpus
+from app.flags import read_flags
+from app.keys import read_keys, split_keys
 
 PREFIX = "VGG_"
-METAVARS: dict[object, str] = {Path: "FILE", float: "SECONDS", int: "NUMBER"}
-DEFAULTS = {"max_images": "64, or queue_size if that is smaller", "max_batch": "measured"}  # as --help shows them
-LIMITS = (
-    "queue_size",
-    "decode_threads",
-    "max_body_bytes",
-    "max_images",
-    "max_image_pixels",
-    "request_timeout",
-    "drain_delay",
-    "shutdown_timeout",
-)
+DEFAULTS = {  # as --help shows them
+    "decode_threads": "the CPUs that the process may use, at most 8",
+    "max_images": "64, or queue_size if that is smaller",
+    "max_batch": "measured",
+}
+KEY_SETTINGS = ("api_keys", "api_keys_file")
+LIMIT: dict[str, JsonValue] = {"is_limit": True}  # marks the settings that GET /model shows as limits
+
+
+def _default_decode_threads() -> int:
+    return min(8, count_cpus())
 
 
 def _default_max_images(settings: dict[str, Any]) -> int:
@@ -40,10 +42,6 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         env_ignore_empty=True,
-        cli_kebab_case=True,
-        cli_prog_name="python -m app",
-        cli_hide_none_type=True,
-        cli_avoid_json=True,
     )
 
     checkpoint: Path = Field(Path("checkpoints/digits.safetensors"), description="the .safetensors file to serve")
@@ -57,28 +55,51 @@ class Settings(BaseSettings):
         "auto", description="precision of the model; auto takes the fastest that keeps the golden sample's answer"
     )
     max_batch: int | None = Field(None, ge=1, description="images of a batch at most; measured at start if not given")
-    queue_size: int = Field(256, ge=1, description="images that are being decoded or wait for the model, at most")
-    decode_threads: int = Field(min(8, os.cpu_count() or 1), ge=1, description="threads that decode images")
-    max_body_bytes: int = Field(32 * 2**20, ge=1, description="size of a request's body at most, in bytes")
+    queue_size: int = Field(
+        256, ge=1, json_schema_extra=LIMIT, description="images that are being decoded or wait for the model, at most"
+    )
+    decode_threads: int = Field(
+        default_factory=_default_decode_threads,
+        ge=1,
+        json_schema_extra=LIMIT,
+        description="images that are decoded at once, each in a process",
+    )
+    max_body_bytes: int = Field(
+        32 * 2**20, ge=1, json_schema_extra=LIMIT, description="size of a request's body at most, in bytes"
+    )
     max_images: int = Field(
         default_factory=_default_max_images,
         ge=1,
+        json_schema_extra=LIMIT,
         description="images of one request at most, and not above queue_size",
     )
-    max_image_pixels: int = Field(64_000_000, ge=1, description="width x height of an image at most, by its header")
-    request_timeout: float = Field(30.0, gt=0, allow_inf_nan=False, description="seconds that a request may take")
+    max_image_pixels: int = Field(
+        64_000_000,
+        ge=1,
+        json_schema_extra=LIMIT,
+        description="width x height of an image at most, by its header",
+    )
+    request_timeout: float = Field(
+        30.0, gt=0, allow_inf_nan=False, json_schema_extra=LIMIT, description="seconds that a request may take"
+    )
     drain_delay: float = Field(
         5.0,
         ge=0,
         allow_inf_nan=False,
+        json_schema_extra=LIMIT,
         description="seconds after SIGTERM in which requests are accepted",
     )
     shutdown_timeout: float = Field(
-        30.0, gt=0, allow_inf_nan=False, description="seconds after that for the requests in flight"
+        30.0,
+        gt=0,
+        allow_inf_nan=False,
+        json_schema_extra=LIMIT,
+        description="seconds after that for the requests in flight",
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
-        description="keys separated by commas, of which callers must send one; without keys all may call",
+        description="keys separated by commas, of which callers must send one; without keys all may call. "
+        "Other users of the machine can see a flag: use the variable or a file",
     )
     api_keys_file: Path | None = Field(None, description="file with more keys, one a line; read again at a reload")
     metrics_port: int | None = Field(
@@ -86,10 +107,15 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="format of the log, one line for each request")
 
-    @field_validator("devices", "api_keys", mode="before")
+    @field_validator("devices", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        return split_keys(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -98,52 +124,45 @@ class Settings(BaseSettings):
         return self
 
     def keys(self) -> tuple[str, ...]:
-        """All API keys, those of the file included. Raises ValueError if it cannot be read or is empty."""
-        keys = [key.get_secret_value() for key in self.api_keys]
+        """All API keys. Reads those of the file. Raises ValueError for a file that cannot be read or has no key."""
+        keys = tuple(key.get_secret_value() for key in self.api_keys)
         if self.api_keys_file is None:
-            return tuple(keys)
+            return keys
         try:
-            lines = self.api_keys_file.read_text().split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"api_keys_file is {self.api_keys_file}, but cannot be read: {error}") from error
-        if not lines:
-            raise ValueError(f"api_keys_file is {self.api_keys_file}, but has no key in it")
-        return (*keys, *lines)
+            return (*keys, *read_keys(self.api_keys_file))
+        except ValueError as error:
+            raise ValueError(f"api_keys_file is {self.api_keys_file}, but it {error}") from error
 
     def limits(self) -> dict[str, float]:
         """Every limit by its setting's name, as `GET /model` shows it."""
-        return {name: getattr(self, name) for name in LIMITS}
+        fields = type(self).model_fields
+        return {name: getattr(self, name) for name, field in fields.items() if field.json_schema_extra is LIMIT}
 
 
 def read_settings(arguments: list[str]) -> Settings:
     """The settings. The command line has precedence over the environment, and the environment over the defaults.
 
-    Raises ValueError with one line for each fault, which names the setting. Exits for `--help` as argparse does.
+    Raises ValueError with one line for each fault, which names the setting and shows no key. Prints the help and exits
+    for `--help`.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
     if unknown:
         raise ValueError(f"unknown variable {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    for name, value in os.environ.items():
+        if name.upper().removeprefix(PREFIX).lower() in KEY_SETTINGS and not value.strip():
+            raise ValueError(f"{name} is set, but holds nothing; unset it, or without keys all callers are let in")
+    flags: dict[str, Any] = dict(read_flags(arguments, Settings, DEFAULTS))
     try:
-        source: CliSettingsSource[Any] = CliSettingsSource(Settings)
-        _write_plain_help(source.root_parser)
-        return CliApp.run(Settings, [_use_hyphens(argument) for argument in arguments], cli_settings_source=source)
+        return Settings(**flags)
     except ValidationError as error:
         faults = [fault for fault in error.errors() if fault["type"] != "default_factory_not_called"]
-        raise ValueError("\n".join(map(_one_line, faults))) from error
-    except SettingsError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError("\n".join(map(_one_line, faults))) from None  # the cause holds the keys
 
 
-def _write_plain_help(parser: argparse.ArgumentParser) -> None:
-    """Gives each flag a plain type and its real default, in place of Python's names for them."""
-    for name, field in Settings.model_fields.items():
-        action = next(action for action in parser._actions if action.dest == name)  # argparse has no public list
-        kinds = (field.annotation, *get_args(field.annotation))
-        metavar = next((metavar for kind, metavar in METAVARS.items() if kind in kinds), "TEXT")
-        action.metavar = "|".join(kinds[1:]) if get_origin(field.annotation) is Literal else metavar
-        default = DEFAULTS.get(name, "none" if field.default in (None, ()) else str(field.default))
-        action.help = f"{field.description} [{default}]"
+def shows_keys(arguments: list[str]) -> bool:
+    """Whether the command line, which other users of the machine can see, holds API keys."""
+    return "api_keys" in read_flags(arguments, Settings, DEFAULTS)
 
 
 def _one_line(fault: ErrorDetails) -> str:
@@ -151,12 +170,4 @@ def _one_line(fault: ErrorDetails) -> str:
     if not fault["loc"]:
         return message
     name = str(fault["loc"][0])
-    return f"{name} is {fault['input']!r}: {message}" if name != "api_keys" else f"{name}: {message}"
-
-
-def _use_hyphens(argument: str) -> str:
-    """Takes --max_images for --max-images: both spellings are natural for a setting named max_images."""
-    if not argument.startswith("--"):
-        return argument
-    name, equals, value = argument.partition("=")
-    return name.replace("_", "-") + equals + value
+    return f"{name} {message}" if name == "api_keys" else f"{name} is {fault['input']!r}: {message}"

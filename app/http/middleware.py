@@ -10,9 +10,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import Draining, Internal, ServiceError, problem_response
+from app.errors import Draining, Internal, ServiceError
 from app.health import Phase
 from app.http.parameters import choose_request_id
+from app.http.problems import problem_response
 from app.logs import FIELDS
 from app.service import Service
 

@@ -18,7 +18,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from app.auth import check_key
-from app.errors import DeadlineExceeded, InvalidCheckpoint, NotFound, ReloadFailed, ServiceError
+from app.errors import DeadlineExceeded, InvalidCheckpoint, NotFound, NotReady, ReloadFailed, ServiceError
 from app.health import Health
 from app.http.openapi import IMAGES_BODY, document_parameters, problem_responses
 from app.http.parameters import PREDICT_SCHEMAS, read_predict_query, read_timeout
@@ -143,11 +143,15 @@ async def reload(request: Request) -> Response:
     service = service_of(request)
     if not service.keys:
         raise NotFound(f"There is no {request.url.path} where no API keys are set.")
-    with service.pipeline() as pipeline:
-        previous = model_id_fields(pipeline.model)
     try:
+        with service.pipeline() as pipeline:
+            previous = model_id_fields(pipeline.model)
         loaded = await service.reload()
+    except NotReady:
+        await service.reload_keys()  # a key that was revoked must not wait for a model
+        raise
     except ValueError as error:
+        log.error("reload: %s; the model before it serves on", describe_error(error))  # noqa: TRY400
         raise InvalidCheckpoint(f"{error}; the model before it serves on.") from error
     except Exception as error:
         log.error("reload: %s; the model before it serves on", describe_error(error))  # noqa: TRY400

@@ -19,7 +19,8 @@ from models.export.parity import RunExport
 from models.inference.fuse import fuse
 from models.networks.registry import BATCH_NORM_SUFFIX, Architecture
 from models.networks.vgg import HIDDEN, STRIDE, VGG
-from models.preprocess import Pixels, Preprocessing, normalise
+from models.normalise import normalise
+from models.preprocess import Pixels, Preprocessing
 
 NAMES = ("vgg11", "vgg13", "vgg16", "vgg19")  # each also with _bn
 GRID = 7  # the side of the map that the first layer of timm's head takes
@@ -48,6 +49,33 @@ def write_timm(found: Checkpoint, folder: Path) -> RunExport:
         return {"logits": logits.numpy()}
 
     return answer
+
+
+def read_timm_config(folder: Path) -> tuple[Preprocessing, tuple[str, ...] | None, float] | None:
+    """Preprocessing, labels (None where it has none) and temperature that the folder's config.json tells.
+
+    None where there is no such file, or it is not timm's. Raises OSError, or ValueError that names the file.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        if not isinstance(document, dict) or "pretrained_cfg" not in document:
+            return None
+        told, labels = document["pretrained_cfg"], document.get("label_names")
+        channels, size, _ = told["input_size"]
+        preprocessing = Preprocessing(
+            size=size,
+            resize=math.floor(size / told["crop_pct"]),
+            mean=tuple(told["mean"]),
+            std=tuple(told["std"]),
+            channels=channels,
+            interpolation=told["interpolation"],
+        )
+        return preprocessing, labels and tuple(labels), float(document.get("temperature", 1))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{path}: is not a whole config of timm ({error})") from error
 
 
 def _find_obstacle(a: Architecture) -> str | None:
@@ -122,7 +150,7 @@ def _undo_pool(weight: Tensor) -> Tensor:
 
 
 def _config(found: Checkpoint, hidden: int) -> dict[str, Any]:
-    """What timm reads; `temperature` and `version` are for people, as timm has no place for them."""
+    """What timm reads. It does not use `temperature` and `version`; `read_timm_config` and people do."""
     d, p = found.metadata, found.metadata.preprocessing
     return {
         "architecture": d.architecture.name,
@@ -147,6 +175,6 @@ def _config(found: Checkpoint, hidden: int) -> dict[str, Any]:
 
 
 def _crop_share(p: Preprocessing) -> float:
-    """Such that timm's floor(size / share) is our `resize`, not one less."""
+    """The share for which timm's floor(size / share) is our `resize`, and not one less."""
     share = p.size / p.resize
     return share if math.floor(p.size / share) == p.resize else math.nextafter(share, 0)

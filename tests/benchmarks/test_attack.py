@@ -18,6 +18,7 @@ from benchmarks.lib.dear_images import list_dear_images, make_sound_image
 from benchmarks.lib.raw import Exchange, Target, summarise
 from models.image_formats import recognise_format
 from tests.fakes.connection import listening
+from tests.fakes.service import ZYGOTE
 
 pytestmark = pytest.mark.anyio
 QUICK = (
@@ -41,7 +42,7 @@ ATTACKS = {attack.name: attack for attack in make_attacks(keys=True)}
 @pytest.fixture(scope="module")
 async def target(checkpoint: Path) -> AsyncIterator[Target]:
     settings = {"checkpoint": checkpoint, "dtype": "float32", "max_batch": 8, "api_keys": "right"}
-    app = create_app(Settings.model_validate(settings))
+    app = create_app(Settings.model_validate(settings), ZYGOTE)
     async with app.router.lifespan_context(app), listening(app) as port:
         await app.state.starting
         yield Target("127.0.0.1", port, "right")

@@ -9,8 +9,9 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.errors import ServiceError, problem_response
+from app.errors import ServiceError
 from app.http.connections import ConnectionRegistry
+from app.http.problems import problem_response
 from app.http.protocol import BoundedProtocol
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -128,14 +129,12 @@ class Client:
 
 
 @asynccontextmanager
-async def listening(
-    app: Any, protocol: type[BoundedProtocol] = BoundedProtocol, host: str = "127.0.0.1", port: int = 0
-) -> AsyncIterator[int]:
+async def listening(app: Any, protocol: type[BoundedProtocol] = BoundedProtocol) -> AsyncIterator[int]:
     """The port of a server of that application, with a registry of its own."""
     config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="off", timeout_keep_alive=620)
     loop, state = asyncio.get_running_loop(), ServerState()
     own = type("Own", (protocol,), {"registry": protocol.__dict__.get("registry", ConnectionRegistry())})
-    server = await loop.create_server(lambda: own(config, state, {}), host, port)
+    server = await loop.create_server(lambda: own(config, state, {}), "127.0.0.1", 0)
     async with server:
         try:
             yield server.sockets[0].getsockname()[1]

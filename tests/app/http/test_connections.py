@@ -1,19 +1,15 @@
-"""How many connections there may be, and on which addresses the server listens."""
+"""How many connections there may be, and which give way."""
 
 import asyncio
 import resource
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Self
 
 import pytest
 
-from app.__main__ import main
 from app.http.connections import ConnectionRegistry
 from app.http.protocol import BoundedProtocol
-from app.server import Server
 from tests.fakes.connection import GET, echo, listening
 
 pytestmark = pytest.mark.anyio
@@ -73,8 +69,8 @@ def test_the_limit_leaves_files_to_the_process() -> None:
 class Visitor:
     """Connections of one address, which are closed at the end of the block."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        self._host, self._port = host, port
+    def __init__(self, port: int) -> None:
+        self._port = port
         self._writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> Self:
@@ -87,7 +83,7 @@ class Visitor:
                 await writer.wait_closed()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_connection(self._host, self._port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         self._writers.append(writer)
         return reader, writer
 
@@ -132,21 +128,3 @@ async def test_an_idle_connection_gives_way_to_a_new_one() -> None:
         assert await visitor.is_answered()
         assert await idle.read() == b""
         assert not any(other.closed for other in others)
-
-
-def find_port() -> int:
-    """One that is free for IPv4 and IPv6."""
-    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as probe:
-        return int(probe.getsockname()[1])
-
-
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6")
-async def test_two_colons_are_every_address_of_both_families(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--host ::` answers on 127.0.0.1 and on ::1, though asyncio's "::" is IPv6 alone."""
-    hosts, port = list[str](), find_port()
-    monkeypatch.setattr(Server, "run", lambda self: hosts.append(self.config.host))
-    assert main(["--checkpoint", str(checkpoint), "--host", "::"]) == 0
-    async with listening(echo, host=hosts[0], port=port), asyncio.timeout(10):
-        for address in ("127.0.0.1", "::1"):
-            async with Visitor(port, address) as visitor:
-                assert await visitor.is_answered()

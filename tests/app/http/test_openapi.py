@@ -15,6 +15,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from app.main import create_app
 from app.settings import Settings
+from tests.fakes.service import ZYGOTE
 
 POSITIVE, NEGATIVE = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
 KEY = {"X-API-Key": "secret"}
@@ -36,7 +37,9 @@ class ThreadServer(uvicorn.Server):
 @pytest.fixture(scope="module")
 def document(checkpoint: Path) -> Iterator[Any]:
     """The document of a running server."""
-    app = create_app(Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32", "api_keys": "secret"}))
+    app = create_app(
+        Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32", "api_keys": "secret"}), ZYGOTE
+    )
     server = ThreadServer(uvicorn.Config(app, port=0, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()

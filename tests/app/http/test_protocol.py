@@ -14,6 +14,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.fakes.connection import CHUNKED, GET, Client, ask, echo, listening
 from tests.fakes.requests import read_requests
+from tests.fakes.service import ZYGOTE
 
 pytestmark = pytest.mark.anyio
 
@@ -289,7 +290,7 @@ async def test_the_service_answers_and_counts_what_cannot_be_parsed(
     request_bytes: bytes, status: int, code: str
 ) -> None:
     """The answer is a problem document with an id, the connection closes, and the metrics count it."""
-    app = create_app(Settings.model_validate({}))
+    app = create_app(Settings.model_validate({}), ZYGOTE)
     async with listening(app) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request_bytes)
@@ -311,7 +312,7 @@ async def test_the_service_answers_and_counts_what_cannot_be_parsed(
 )
 async def test_every_get_route_answers_head(path: str) -> None:
     """HEAD has the status and the type of GET, and no body (RFC 9110, section 9.3.2)."""
-    async with listening(create_app(Settings.model_validate({}))) as port:
+    async with listening(create_app(Settings.model_validate({}), ZYGOTE)) as port:
         heads = {}
         for method in ("GET", "HEAD"):
             head, body = await ask(port, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -324,7 +325,7 @@ async def test_every_get_route_answers_head(path: str) -> None:
 
 async def test_a_broken_body_is_one_request_in_the_metrics(checkpoint: Path) -> None:
     """It is counted once, as 400 of its route, and keeps the id that its client gave it."""
-    app = create_app(Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32"}))
+    app = create_app(Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32"}), ZYGOTE)
     async with app.router.lifespan_context(app), listening(app) as port:
         await app.state.starting
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

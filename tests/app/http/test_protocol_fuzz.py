@@ -8,8 +8,9 @@ import h11
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.errors import ServiceError, problem_response
+from app.errors import ServiceError
 from app.http.framing import read_target
+from app.http.problems import problem_response
 from app.http.protocol import BoundedProtocol
 from tests.fakes.connection import CHUNKED, GET, Client
 from tests.fakes.requests import read_requests
