@@ -165,15 +165,15 @@ class BoundedProtocol(HttpToolsProtocol):
         """Starts the request, or lets it wait for those before it."""
         self._stop_timer()
         method, version = self.parser.get_method(), self.parser.get_http_version()
-        target = httptools.parse_url(read_target(method, self.url))
+        path, _, query = read_target(method, self.url).partition(b"?")
         length = check_headers(self.headers, version)
         if len(self.pipeline) >= self.max_waiting:
             raise _TooManyWaiting
         scope = cast(dict[str, Any], self.scope)
         scope["method"], scope["http_version"] = method.decode("ascii"), version
-        scope["path"] = self.root_path + unquote(target.path.decode("ascii"))
-        scope["raw_path"] = self.root_path.encode("ascii") + target.path
-        scope["query_string"] = target.query or b""
+        scope["path"] = self.root_path + unquote(path.decode("ascii"))
+        scope["raw_path"] = self.root_path.encode("ascii") + path
+        scope["query_string"] = query
         newer = version != "1.0"
         self._unread_bytes = 0
         self._reader.begin_body(length)
