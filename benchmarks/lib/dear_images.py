@@ -8,6 +8,8 @@ from collections.abc import Callable
 from PIL import Image
 
 MANY = 100_000
+# An image within the bound on pixels that needs much memory: read, or refused for the one reason or the other.
+LARGE = "200|413 image_too_large|422 undecodable_image|503 overloaded"
 
 
 def list_dear_images() -> list[tuple[str, Callable[[], bytes], str]]:
@@ -19,10 +21,10 @@ def list_dear_images() -> list[tuple[str, Callable[[], bytes], str]]:
         ("JPEG of 1,500 scans", lambda: make_scans(1500, (1000, 1000)), "422 undecodable_image"),
         ("PNG of 100,000 chunks", lambda: _chunks(MANY), "200|422 undecodable_image"),
         ("PNG canvas of 100,000 x 100,000", lambda: _png(100_000, 100_000, b""), "413 image_too_large"),
-        ("PNG of 7,900 x 7,900, 16 bits, RGBA", lambda: _deep_png(7900), "200|422 undecodable_image|503 overloaded"),
+        ("PNG of 7,900 x 7,900, 16 bits, RGBA", lambda: _deep_png(7900), LARGE),
         ("WebP canvas of 16,383 x 16,383", lambda: _webp_canvas(16_383), "413 image_too_large"),
-        ("WebP of 7,900 x 7,900, one colour", lambda: _large_webp(7900), "200|503 overloaded"),
-        ("BMP, run-length encoded, 8,000 x 8,000", lambda: _rle_bmp(8000), "200|422 undecodable_image"),
+        ("WebP of 7,900 x 7,900, one colour", lambda: _large_webp(7900), LARGE),
+        ("BMP, run-length encoded, 8,000 x 8,000", lambda: _rle_bmp(8000), LARGE),
     ]
 
 
