@@ -1,4 +1,4 @@
-"""The command `python -m app`.
+"""The command `python -m app`, and `python -m app serve` as SageMaker starts it.
 
 Owns the exit status: a fault that the operator can mend becomes one line on standard error.
 """
@@ -30,10 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     from app.main import create_app
     from app.server import Server
     from app.service import Service
-    from app.settings import read_settings
+    from app.settings import apply_serve, read_settings
 
     try:
-        settings = read_settings(sys.argv[1:] if arguments is None else arguments)
+        settings = read_settings(apply_serve(sys.argv[1:] if arguments is None else arguments))
         app = create_app(settings)
     except ValueError as error:
         return _print_error(error, 2)

@@ -5,6 +5,7 @@ Owns reading them from `VGG_` variables and the command line.
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
@@ -14,7 +15,19 @@ from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, NoDecode,
 
 PREFIX = "VGG_"
 METAVARS: dict[object, str] = {Path: "FILE", float: "SECONDS", int: "NUMBER"}
-DEFAULTS = {"max_images": "64, or queue_size if that is smaller", "max_batch": "measured"}  # as --help shows them
+DEFAULTS = {  # as --help shows them
+    "max_images": "64, or queue_size if that is smaller",
+    "max_batch": "measured",
+    "port": "8000, or AIP_HTTP_PORT",
+    "vertex_health_route": "AIP_HEALTH_ROUTE",
+    "vertex_predict_route": "AIP_PREDICT_ROUTE",
+}
+VERTEX_PREFIX = "AIP_"  # of the variables that Vertex AI sets in its containers
+SAGEMAKER_PORT = "SAGEMAKER_BIND_TO_PORT"
+SERVE_DEFAULTS = {"host": "0.0.0.0", "port": "8080", "drain_delay": "5", "shutdown_timeout": "20"}  # noqa: S104
+SEGMENT = r"/[A-Za-z0-9._~:@!$&'()*+,;=-]+"  # of a path, without escapes (RFC 3986, section 3.3)
+PATH = re.compile(rf"({SEGMENT})+")
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@,]+")  # as browsers send it (RFC 6454, section 6.2)
 LIMITS = (
     "queue_size",
     "decode_threads",
@@ -25,6 +38,14 @@ LIMITS = (
     "drain_delay",
     "shutdown_timeout",
 )
+
+
+def _read_vertex(name: str) -> str | None:
+    return os.environ.get(VERTEX_PREFIX + name) or None
+
+
+def _default_port() -> Any:
+    return _read_vertex("HTTP_PORT") or 8000
 
 
 def _default_max_images(settings: dict[str, Any]) -> int:
@@ -48,7 +69,22 @@ class Settings(BaseSettings):
 
     checkpoint: Path = Field(Path("checkpoints/digits.safetensors"), description="the .safetensors file to serve")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
-    port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one and prints it")
+    port: int = Field(
+        default_factory=_default_port,
+        ge=0,
+        le=65535,
+        description="TCP port; 0 takes a free one and prints it",
+    )
+    root_path: str = Field("", description="path under which a proxy shows this server, as in /models/digits")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="origins whose pages may call, separated by commas, as in https://a.example; * for all"
+    )
+    vertex_health_route: str | None = Field(
+        default_factory=lambda: _read_vertex("HEALTH_ROUTE"), description="one more path that tells whether it is ready"
+    )
+    vertex_predict_route: str | None = Field(
+        default_factory=lambda: _read_vertex("PREDICT_ROUTE"), description="one more path that takes Vertex AI's JSON"
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N; auto takes the GPU where there is one")
     devices: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="one model replica for each name, separated by commas, as in cuda:0,cuda:1; overrides device"
@@ -86,10 +122,32 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="format of the log, one line for each request")
 
-    @field_validator("devices", "api_keys", mode="before")
+    @field_validator("devices", "api_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("root_path")
+    @classmethod
+    def _check_root_path(cls, path: str) -> str:
+        if path and not PATH.fullmatch(path):
+            raise ValueError("must begin with / and not end with it, as in /models/digits")
+        return path
+
+    @field_validator("vertex_health_route", "vertex_predict_route")
+    @classmethod
+    def _check_route(cls, path: str | None) -> str | None:
+        if path is not None and not PATH.fullmatch(path):
+            raise ValueError("must begin with / and not end with it, as in /v1/endpoints/1:predict")
+        return path
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} must be * or SCHEME://HOST, or SCHEME://HOST:PORT, without a path")
+        return origins
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -133,6 +191,19 @@ def read_settings(arguments: list[str]) -> Settings:
         raise ValueError("\n".join(map(_one_line, faults))) from error
     except SettingsError as error:
         raise ValueError(str(error)) from error
+
+
+def apply_serve(arguments: list[str]) -> list[str]:
+    """The arguments without a first `serve`, with which SageMaker runs a container. It changes some defaults.
+
+    SageMaker connects to port 8080, or to the one that it names in a variable. It ends the process 30 seconds after
+    SIGTERM.
+    """
+    if arguments[:1] != ["serve"]:
+        return arguments
+    defaults = SERVE_DEFAULTS | {"port": os.environ.get(SAGEMAKER_PORT) or SERVE_DEFAULTS["port"]}
+    given = {name for name in defaults if os.environ.get(PREFIX + name.upper())}
+    return [*(f"--{name}={value}" for name, value in defaults.items() if name not in given), *arguments[1:]]
 
 
 def _write_plain_help(parser: argparse.ArgumentParser) -> None:

@@ -40,7 +40,7 @@ async def read_uploads(
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise UnsupportedEncoding(f"Content-Encoding is {encoding!r}, but must be identity.")
-    body = _within(request, max_body_bytes, reservation)
+    body = receive_body(request, max_body_bytes, reservation)
     media_type, options = parse_options_header(request.headers.get("content-type"))
     if media_type.startswith(b"multipart/"):
         uploads = await _read_multipart(body, options.get(b"boundary"), max_images)
@@ -55,7 +55,7 @@ async def read_uploads(
     return uploads
 
 
-async def _within(request: Request, max_body_bytes: int, reservation: Reservation) -> AsyncIterator[bytes]:
+async def receive_body(request: Request, max_body_bytes: int, reservation: Reservation) -> AsyncIterator[bytes]:
     declared = request.headers.get("content-length", "")
     received = 0
     if declared.isdigit() and int(declared) > max_body_bytes:

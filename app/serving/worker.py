@@ -13,15 +13,17 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from app.errors import Internal, ServiceError
-from app.serving.entry import Batch, Closed, Entry
+from app.errors import BadRequest, Internal, ServiceError
+from app.serving.entry import Batch, Closed, Entry, NetworkInput
 from app.serving.queue import Queue
 from app.serving.replica_set import ReplicaSet
 from models.predictions import Logits, Prediction
-from models.preprocess import Pixels
 
 log = logging.getLogger("vggserve.worker")
 
+OVERFLOW = (
+    "The network has no finite logits for this tensor. Its values are far larger than those of normalised pixels."
+)
 MAX_GOLDEN_CHECKS = 3  # failures in a row after which a replica is given up
 GROWTH = 1 / 16  # images that the maximum batch size grows by with each full batch, after it was halved
 
@@ -32,8 +34,8 @@ class Replica(Protocol):
     name: str
     max_batch_size: int
 
-    def compute_logits(self, images: Sequence[Pixels]) -> Logits:
-        """N images of (S, S, C) uint8 -> (N, K) float32 logits."""
+    def compute_logits(self, images: Sequence[NetworkInput]) -> Logits:
+        """N images, as pixels or normalised, -> (N, K) float32 logits."""
 
     def make_predictions(self, logits: Logits) -> list[Prediction]:
         """(N, K) logits -> one prediction for each image."""
@@ -96,7 +98,7 @@ class Worker:
             self._max_batch_size = min(self._max_batch_size + GROWTH, self._replica.max_batch_size)
         return True
 
-    def _compute(self, pixels: Sequence[Pixels]) -> list[Prediction | ServiceError]:
+    def _compute(self, pixels: Sequence[NetworkInput]) -> list[Prediction | ServiceError]:
         """Returns each image's prediction or error. A batch that fails is halved until the image at fault is alone."""
         if len(pixels) > self._max_batch_size:  # memory ran short in the other half
             return self._compute_halves(pixels)
@@ -116,9 +118,12 @@ class Worker:
         if not all(is_finite):
             count, name = is_finite.count(False), self._replica.name
             log.error("%d of %d images got no finite logits on %s", count, len(is_finite), name)
-        return [prediction if finite else Internal() for prediction, finite in zip(predictions, is_finite, strict=True)]
+        return [
+            prediction if finite else _explain_no_answer(image)
+            for prediction, finite, image in zip(predictions, is_finite, pixels, strict=True)
+        ]
 
-    def _compute_halves(self, pixels: Sequence[Pixels]) -> list[Prediction | ServiceError]:
+    def _compute_halves(self, pixels: Sequence[NetworkInput]) -> list[Prediction | ServiceError]:
         half = len(pixels) // 2
         return self._compute(pixels[:half]) + self._compute(pixels[half:])
 
@@ -149,3 +154,8 @@ class Worker:
         except Exception:
             log.exception("the golden check failed on %s", self._replica.name)
             return False
+
+
+def _explain_no_answer(image: NetworkInput) -> ServiceError:
+    """Pixels always have finite logits on a healthy replica. A caller's normalised pixels can have any size."""
+    return BadRequest(OVERFLOW) if image.dtype == np.float32 else Internal()

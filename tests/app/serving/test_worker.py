@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from app.errors import Internal, NotReady
+from app.serving.entry import NetworkInput
 from app.serving.replica_set import ReplicaSet
 from models.predictions import Logits
-from models.preprocess import Pixels
 from tests.fakes.replicas import NEVER, Client, FakeReplica, running
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +30,7 @@ async def test_logits_that_are_no_numbers_are_an_error_of_that_image() -> None:
     """An image with NaN logits gets an error, its batch-mates get answers."""
 
     class NotANumber(FakeReplica):
-        def compute_logits(self, images: Sequence[Pixels]) -> Logits:
+        def compute_logits(self, images: Sequence[NetworkInput]) -> Logits:
             logits = super().compute_logits(images)
             logits[logits[:, 0] == 2] = np.nan
             return logits
