@@ -21,6 +21,7 @@ from app.protocols.errors import quote
 Floats = NDArray[np.float32]
 LENGTH = struct.Struct("<I")
 FLOAT = np.dtype("<f4")
+LARGEST = 1e6  # of a value; normalised pixels are at most 1 / std, which is about 5
 STEP = 2**15  # numbers that are converted at once: some milliseconds, in which no other thread runs
 MAX_DEPTH = 16  # of nested lists; a tensor of ours has 4 dimensions
 
@@ -52,7 +53,7 @@ def read_floats(data: bytes | memoryview, shape: Sequence[int], name: str) -> Fl
     if len(data) != math.prod(shape) * FLOAT.itemsize:
         expected = f"{math.prod(shape) * FLOAT.itemsize} for FP32 of shape {list(shape)}"
         raise BadRequest(f"The binary data of {quote(name)} have {len(data)} bytes, but must have {expected}.")
-    return _check_finite(np.frombuffer(data, FLOAT).reshape(shape), name)
+    return _check_range(np.frombuffer(data, FLOAT).reshape(shape), name)
 
 
 def parse_floats(data: Any, shape: Sequence[int], name: str) -> Floats:
@@ -63,9 +64,9 @@ def parse_floats(data: Any, shape: Sequence[int], name: str) -> Floats:
         part = flat[start : start + STEP]
         if not set(map(type, part)) <= {int, float}:
             raise BadRequest(f"The data of {quote(name)} must be numbers.")
-        with np.errstate(over="ignore"):  # too large a number becomes infinite, which is refused
+        with np.errstate(over="ignore"):  # too large a number becomes infinite
             tensor[start : start + STEP] = np.array(part, np.float64)
-    return _check_finite(tensor.reshape(shape), name)
+    return _check_range(tensor.reshape(shape), name)
 
 
 def parse_strings(data: Any, count: int, name: str) -> list[bytes]:
@@ -91,7 +92,8 @@ def _flatten(data: Any, count: int, name: str) -> list[Any]:
     return flat
 
 
-def _check_finite(tensor: Floats, name: str) -> Floats:
-    if not np.isfinite(tensor).all():
-        raise BadRequest(f"The tensor {quote(name)} has values that are not finite.")
+def _check_range(tensor: Floats, name: str) -> Floats:
+    """Beyond the range a network's values may become infinite. The minimum of a tensor with a NaN is NaN."""
+    if not (tensor.min() >= -LARGEST and tensor.max() <= LARGEST):
+        raise BadRequest(f"The values of {quote(name)} must be finite and lie in -{LARGEST:g}..{LARGEST:g}.")
     return tensor
