@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.errors import Internal, NotReady
+from app.errors import BadRequest, Internal, NotReady
 from app.serving.entry import NetworkInput
 from app.serving.replica_set import ReplicaSet
 from models.predictions import Logits
@@ -165,3 +165,17 @@ async def test_images_at_fault_do_not_take_a_replica_out() -> None:
         outcomes = await Client(queue, 5, 5).outcomes()
         assert all(isinstance(outcome, Internal) for outcome in outcomes)
         assert replicas.healthy == 1
+
+
+async def test_a_tensor_without_finite_logits_is_its_callers_fault() -> None:
+    """An image's pixels cannot be too large for the network, a caller's normalised pixels can."""
+
+    class Overflowing(FakeReplica):
+        def compute_logits(self, images: Sequence[NetworkInput]) -> Logits:
+            return np.array([[np.inf, 0] for _ in images], dtype=np.float32)
+
+    async with running(Overflowing()) as queue:
+        client = Client(queue, 1, are_decoded=False)
+        queue.submit(client.entries[0], np.ones((3, 1, 1), dtype=np.float32))
+        [outcome] = await client.outcomes()
+    assert isinstance(outcome, BadRequest)
