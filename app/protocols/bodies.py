@@ -9,7 +9,7 @@ import binascii
 import re
 import zlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ParamSpec, TypeVar
 
 import orjson
@@ -95,8 +95,9 @@ def encode(data: bytes, coding: str) -> bytes:
 class JsonLimits:
     """How many values a JSON document may have, and how many arrays and objects among them."""
 
-    values: int
-    containers: int
+    values: int = 256
+    arrays: int = 64
+    objects: int = 64
 
 
 async def parse_json(inference: Inference, data: bytes, limits: JsonLimits) -> Any:
@@ -104,11 +105,12 @@ async def parse_json(inference: Inference, data: bytes, limits: JsonLimits) -> A
 
     Values are counted before they are parsed: two bytes of JSON may become a hundred in memory.
     """
-    values, containers = await run_by_size(len(data), _count_values, data)
-    for name, count, limit in (("values", values, limits.values), ("lists", containers, limits.containers)):
+    counts = await run_by_size(len(data), _count_values, data)
+    for field in fields(limits):
+        count, limit = getattr(counts, field.name), getattr(limits, field.name)
         if count > limit:
-            raise TooManyImages(f"The JSON document has {count} {name}, more than the allowed {limit}.")
-    inference.reservation.add(VALUE_BYTES * values)
+            raise TooManyImages(f"The JSON document has {count} {field.name}, more than the allowed {limit}.")
+    inference.reservation.add(VALUE_BYTES * counts.values)
     return await run_by_size(len(data), _load, data)
 
 
@@ -119,13 +121,13 @@ async def run_by_size(json_bytes: int, function: Callable[P, T], *args: P.args, 
     return await asyncio.to_thread(function, *args, **kwargs)
 
 
-def _count_values(data: bytes) -> tuple[int, int]:
-    """At least the number of values, and the number of arrays and objects.
+def _count_values(data: bytes) -> JsonLimits:
+    """At least the numbers of values, arrays and objects: strings may have the same characters.
 
     Each value but the first is the first one of its array or object, or it follows a comma.
     """
-    containers = data.count(b"[") + data.count(b"{")
-    return 1 + data.count(b",") + containers, containers
+    arrays, objects = data.count(b"["), data.count(b"{")
+    return JsonLimits(1 + data.count(b",") + arrays + objects, arrays, objects)
 
 
 def _load(data: bytes) -> Any:

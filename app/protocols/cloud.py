@@ -106,8 +106,8 @@ async def _read_instances(inference: Inference) -> tuple[list[bytes | ServiceErr
     """The images of the JSON body, and its parameters as a query has them. Raises BadRequest and TooManyImages."""
     max_images = inference.settings.max_images
     body = await read_body(inference)
-    instances_allowed = INSTANCES_ALLOWED * max_images
-    limits = JsonLimits(VALUES_OF_INSTANCE * instances_allowed + OTHER_VALUES, 2 * instances_allowed + OTHER_VALUES)
+    allowed = INSTANCES_ALLOWED * max_images
+    limits = JsonLimits(VALUES_OF_INSTANCE * allowed + OTHER_VALUES, objects=2 * allowed + OTHER_VALUES)
     document = await parse_json(inference, body, limits)
     instances = document.get("instances") if isinstance(document, dict) else None
     if not isinstance(instances, list) or not instances:

@@ -21,7 +21,6 @@ from app.protocols.bodies import JsonLimits, decode_base64, parse_json, read_bod
 from app.protocols.errors import quote
 from models.predictions import Prediction
 
-LIMITS = JsonLimits(values=256, containers=64)
 JSON_START = b"{"  # which no image file begins with
 LONGEST_MARGIN = 64  # bytes of blanks before it
 
@@ -61,7 +60,7 @@ async def _read_image(inference: Inference) -> tuple[bytes, Parameters]:
     media_type = inference.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and body[:LONGEST_MARGIN].lstrip()[:1] != JSON_START:
         return body, Parameters()
-    document = await parse_json(inference, body, LIMITS)
+    document = await parse_json(inference, body, JsonLimits())
     text = document.get("inputs") if isinstance(document, dict) else None
     if not isinstance(text, str):
         raise BadRequest('The body must be an image, or a JSON object with "inputs", an image in base64.')

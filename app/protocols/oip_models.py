@@ -38,13 +38,17 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model of the protocol. All have the same outputs, of which the first is the default."""
+    """A model of the protocol. All have the same outputs, of which the first is the default.
+
+    `pixels` is the shape (C, S, S) of one image's normalised pixels.
+    """
 
     name: str
     version: str
     input: TensorInfo
     outputs: tuple[TensorInfo, ...]
     labels: tuple[str, ...]
+    pixels: tuple[int, int, int]
 
     def metadata(self) -> dict[str, Any]:
         """The protocol's $metadata_model_response."""
@@ -78,10 +82,12 @@ def list_models(model: "LoadedModel") -> tuple[ModelInfo, ModelInfo]:
         TensorInfo("logits", "FP32", (NO_BATCH, classes)),
         TensorInfo("label", "BYTES", (NO_BATCH,)),
     )
-    pixels = (NO_BATCH, preprocessing.channels, preprocessing.size, preprocessing.size)
+    pixels = (preprocessing.channels, preprocessing.size, preprocessing.size)
+    images = TensorInfo("image", "BYTES", (NO_BATCH,))
+    normalised = TensorInfo("input", "FP32", (NO_BATCH, *pixels))
     return (
-        ModelInfo(name, model.version, TensorInfo("image", "BYTES", (NO_BATCH,)), outputs, metadata.labels),
-        ModelInfo(name + TENSOR_SUFFIX, model.version, TensorInfo("input", "FP32", pixels), outputs, metadata.labels),
+        ModelInfo(name, model.version, images, outputs, metadata.labels, pixels),
+        ModelInfo(name + TENSOR_SUFFIX, model.version, normalised, outputs, metadata.labels, pixels),
     )
 
 

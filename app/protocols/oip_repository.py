@@ -18,7 +18,6 @@ from app.http.schemas import to_json
 from app.protocols.bodies import JsonLimits, parse_json, read_body
 from app.protocols.oip_models import find_model, list_models
 
-LIMITS = JsonLimits(values=256, containers=64)
 NO_OVERRIDES = "A load cannot have the parameter {!r}: what is loaded is the server's checkpoint."
 NO_UNLOAD = "The model cannot be unloaded: the server always has the model of its checkpoint."
 
@@ -63,7 +62,7 @@ async def _read_object(request: Request) -> dict[str, Any]:
     with begin_inference(request) as inference:
         async with inference.reading():
             body = await read_body(inference)
-            document = await parse_json(inference, body, LIMITS) if body else {}
+            document = await parse_json(inference, body, JsonLimits()) if body else {}
     if not isinstance(document, dict):
         raise BadRequest("The body must be a JSON object.")
     return document

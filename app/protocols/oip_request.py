@@ -110,7 +110,7 @@ async def read_request(inference: Inference, model: ModelInfo) -> ParsedRequest:
     if not length:
         outputs = [RequestedOutput(model.outputs[0], is_binary=True)]
         return ParsedRequest(None, None, _read_raw(body, model.input), outputs)
-    document = await parse_json(inference, body[:length], _limit_json(model.input, max_images))
+    document = await parse_json(inference, body[:length], _limit_json(model, max_images))
     request = _validate(InferenceRequest, document)
     timeout = request.parameters.timeout if request.parameters else None
     outputs = _list_outputs(request, model)
@@ -118,12 +118,14 @@ async def read_request(inference: Inference, model: ModelInfo) -> ParsedRequest:
     return ParsedRequest(request.id, MICROSECONDS * timeout if timeout else None, images, outputs)
 
 
-def _limit_json(tensor: TensorInfo, max_images: int) -> JsonLimits:
-    """Room for nested lists with the numbers of all images that are allowed, or for four times as many strings."""
-    if tensor.datatype == "BYTES":
-        return JsonLimits(4 * max_images + OTHER_VALUES, OTHER_VALUES)
-    lists = max_images * sum(math.prod(tensor.shape[1:end]) for end in range(1, len(tensor.shape)))
-    return JsonLimits(max_images * math.prod(tensor.shape[1:]) + lists + OTHER_VALUES, lists + OTHER_VALUES)
+def _limit_json(model: ModelInfo, max_images: int) -> JsonLimits:
+    """Room for the normalised pixels of all images that are allowed, as nested lists of numbers.
+
+    It is the same for both models: who sends pixels to the one that takes images gets a better error later.
+    """
+    numbers = max_images * math.prod(model.pixels)
+    lists = max_images * sum(math.prod(model.pixels[:end]) for end in range(len(model.pixels)))
+    return JsonLimits(max(numbers + lists, 4 * max_images) + OTHER_VALUES, lists + OTHER_VALUES, OTHER_VALUES)
 
 
 def _validate(kind: type[M], document: Any) -> M:
