@@ -47,12 +47,13 @@ class Inference:
         self.deadline = min(self.deadline, self.request.state.started + seconds)
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[None]:
+    async def reading(self, *, images: bool = True) -> AsyncIterator[None]:
         """The block reads the body. Raises DeadlineExceeded when the deadline passes in it.
 
-        Raises QueueFull and NotReady before the block: a body that will be refused need not be read.
+        Raises QueueFull and NotReady before the block where images cannot be taken: their body need not be read.
         """
-        self.pipeline.queue.check_capacity()
+        if images:
+            self.pipeline.queue.check_capacity()
         try:
             async with asyncio.timeout(self.deadline - time.monotonic()):
                 yield

@@ -67,8 +67,8 @@ class RequestMiddleware:
         """A proxy may remove the prefix from a request's path or leave it; in ASGI the path has it."""
         root_path, path = self.service.settings.root_path, scope["path"]
         if root_path:
-            has_it = path == root_path or path.startswith(root_path + "/")
-            scope["root_path"], scope["path"] = root_path, path if has_it else root_path + path
+            local = path[len(root_path) :] if f"{path}/".startswith(f"{root_path}/") else path
+            scope["root_path"], scope["path"] = root_path, root_path + (local or "/")
 
     def _account(self, scope: Scope, exchange: "_Exchange") -> None:
         # An unknown path is counted under one name: callers must not be able to make up new series.

@@ -16,12 +16,11 @@ from app.http.inference import Inference, begin_inference, raise_if_all_failed
 from app.http.parameters import read_predict_query
 from app.http.routes import predict, ready
 from app.http.routing import GuardedRoute, OpenRoute, service_of
-from app.http.schemas import prediction_fields, to_json
+from app.http.schemas import json_response, prediction_fields
 from app.protocols.bodies import JsonLimits, decode_base64, parse_json, read_body, run_by_size
 from app.protocols.errors import quote
 from app.settings import Settings
 
-JSON = "application/json"
 # The names under which clients of TensorFlow Serving, TorchServe and Vertex AI send an image.
 IMAGE_FIELDS = ("b64", "image_bytes", "data", "image")
 INSTANCES_ALLOWED = 4  # for each image that is allowed: more are refused before they are parsed
@@ -62,7 +61,7 @@ async def invoke(request: Request) -> Response:
 async def list_models(request: Request) -> Response:
     """The name of the model."""
     with service_of(request).pipeline() as pipeline:
-        return _json({"models": [pipeline.model.metadata.architecture.name]})
+        return json_response({"models": [pipeline.model.metadata.architecture.name]})
 
 
 @_v1_models.get("/v1/models/{name}", include_in_schema=False)
@@ -72,8 +71,8 @@ async def model_ready(request: Request) -> Response:
     with service_of(request).pipeline() as pipeline:
         name = _check_name(request, pipeline.model.metadata.architecture.name)
     if health.ready:
-        return _json({"name": name, "ready": True})
-    return _json({"name": name, "ready": False, "error": health.reason}, 503)
+        return json_response({"name": name, "ready": True})
+    return json_response({"name": name, "ready": False, "error": health.reason}, 503)
 
 
 @_v1_predict.post("/v1/models/{name}:predict", include_in_schema=False)
@@ -99,7 +98,7 @@ async def predict_instances(request: Request) -> Response:
     raise_if_all_failed(outcomes)
     top_k = query.count_top_labels(len(metadata.labels))
     predictions = [prediction_fields(outcome, metadata.labels, top_k, query.coverage, None) for outcome in outcomes]
-    return _json({"predictions": predictions}, headers=inference.describe(outcomes))
+    return json_response({"predictions": predictions}, headers=inference.describe(outcomes))
 
 
 async def _read_instances(inference: Inference) -> tuple[list[bytes | ServiceError], dict[str, str]]:
@@ -141,7 +140,3 @@ def _check_name(request: Request, expected: str) -> str:
     if name != expected:
         raise NotFound(f"There is no model {quote(name)}; there is {expected}.")
     return expected
-
-
-def _json(document: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(to_json(document), status, headers, JSON)

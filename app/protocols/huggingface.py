@@ -16,7 +16,7 @@ from app.errors import BadRequest, InvalidParameter
 from app.http.inference import Inference, begin_inference, raise_if_any_failed
 from app.http.parameters import DEFAULT_TOP_K
 from app.http.routing import GuardedRoute
-from app.http.schemas import to_json
+from app.http.schemas import json_response
 from app.protocols.bodies import JsonLimits, decode_base64, parse_json, read_body, run_by_size
 from app.protocols.errors import quote
 from models.predictions import Prediction
@@ -49,7 +49,7 @@ async def classify_image(request: Request) -> Response:
     scores = _apply_function(prediction, parameters.function_to_apply)
     best = np.argsort(-prediction.logits, kind="stable")[: parameters.top_k or DEFAULT_TOP_K]
     answer = [{"label": labels[index], "score": scores[index]} for index in best]
-    return Response(to_json(answer), headers=inference.describe(outcomes), media_type="application/json")
+    return json_response(answer, headers=inference.describe(outcomes))
 
 
 async def _read_image(inference: Inference) -> tuple[bytes, Parameters]:

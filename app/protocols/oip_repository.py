@@ -14,7 +14,7 @@ from app.errors import BadRequest
 from app.http.inference import begin_inference
 from app.http.routes import reload_checkpoint
 from app.http.routing import GuardedRoute, service_of
-from app.http.schemas import to_json
+from app.http.schemas import json_response
 from app.protocols.bodies import JsonLimits, parse_json, read_body
 from app.protocols.oip_models import find_model, list_models
 
@@ -29,11 +29,11 @@ async def index(request: Request) -> Response:
     """$repository_index_response: the models and their state."""
     health, only_ready = service_of(request).health, (await _read_object(request)).get("ready") is True
     if only_ready and not health.ready:
-        return _json([])
+        return json_response([])
     with service_of(request).pipeline() as pipeline:
         models = list_models(pipeline.model)
     state = {"state": "READY" if health.ready else "UNAVAILABLE", "reason": health.reason}
-    return _json([{"name": model.name, "version": model.version, **state} for model in models])
+    return json_response([{"name": model.name, "version": model.version, **state} for model in models])
 
 
 @repository_routes.post("/v2/repository/models/{name}/load", include_in_schema=False)
@@ -47,7 +47,7 @@ async def load(request: Request) -> Response:
             raise BadRequest(NO_OVERRIDES.format(parameter[:80]))
     _check_name(request)
     await reload_checkpoint(service_of(request))
-    return _json({})
+    return json_response({})
 
 
 @repository_routes.post("/v2/repository/models/{name}/unload", include_in_schema=False)
@@ -60,7 +60,7 @@ async def unload(request: Request) -> Response:
 async def _read_object(request: Request) -> dict[str, Any]:
     """The request's JSON object, which may be left out. Raises what `read_body` and `parse_json` raise."""
     with begin_inference(request) as inference:
-        async with inference.reading():
+        async with inference.reading(images=False):
             body = await read_body(inference)
             document = await parse_json(inference, body, JsonLimits()) if body else {}
     if not isinstance(document, dict):
@@ -72,7 +72,3 @@ def _check_name(request: Request) -> None:
     """Raises NotFound and NotReady."""
     with service_of(request).pipeline() as pipeline:
         find_model(pipeline.model, request.path_params["name"])
-
-
-def _json(document: object) -> Response:
-    return Response(to_json(document), media_type="application/json")

@@ -14,13 +14,12 @@ from starlette.responses import Response
 from app.errors import ServiceError
 from app.http.inference import Inference, begin_inference, raise_if_any_failed
 from app.http.routing import GuardedRoute, OpenRoute, service_of
-from app.http.schemas import to_json
+from app.http.schemas import json_response
 from app.protocols.oip_models import ModelInfo, find_model, list_models
 from app.protocols.oip_request import read_request
 from app.protocols.oip_response import make_response
 from app.protocols.statistics import Statistics
 
-JSON = "application/json"
 SERVER = "vggserve"
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics")
 MODEL = "/v2/models/{name}"
@@ -65,7 +64,7 @@ async def _infer(inference: Inference, model: ModelInfo, statistics: Statistics)
 @metadata_routes.get("/v2/", include_in_schema=False)
 async def server_metadata(request: Request) -> Response:
     """$metadata_server_response."""
-    return _json({"name": SERVER, "version": request.app.version, "extensions": EXTENSIONS})
+    return json_response({"name": SERVER, "version": request.app.version, "extensions": EXTENSIONS})
 
 
 @metadata_routes.get("/v2/health/live", include_in_schema=False)
@@ -93,7 +92,7 @@ async def all_statistics(request: Request) -> Response:
 @metadata_routes.get(VERSION, include_in_schema=False)
 async def model_metadata(request: Request) -> Response:
     """$metadata_model_response."""
-    return _json(_find(request).metadata())
+    return json_response(_find(request).metadata())
 
 
 @metadata_routes.get(MODEL + "/ready", include_in_schema=False)
@@ -108,7 +107,7 @@ async def model_ready(request: Request) -> Response:
 @metadata_routes.get(VERSION + "/config", include_in_schema=False)
 async def model_config(request: Request) -> Response:
     """Triton's ModelConfig."""
-    return _json(_find(request).config(service_of(request).settings.max_images))
+    return json_response(_find(request).config(service_of(request).settings.max_images))
 
 
 @metadata_routes.get(MODEL + "/stats", include_in_schema=False)
@@ -126,13 +125,13 @@ def _find(request: Request) -> ModelInfo:
 
 def _health(what: str, *, healthy: bool, reason: str, **fields: str) -> Response:
     if healthy:
-        return _json({**fields, what: True})
-    return _json({**fields, what: False, "error": reason}, 503)
+        return json_response({**fields, what: True})
+    return json_response({**fields, what: False, "error": reason}, 503)
 
 
 def _report(request: Request, models: Sequence[ModelInfo]) -> Response:
     statistics = _statistics_of(request)
-    return _json({"model_stats": [statistics.report(model) for model in models]})
+    return json_response({"model_stats": [statistics.report(model) for model in models]})
 
 
 def _statistics_of(request: Request) -> Statistics:
@@ -144,7 +143,3 @@ def _seconds(request: Request) -> float:
     """Since the request's start."""
     started: float = request.state.started
     return time.monotonic() - started
-
-
-def _json(document: object, status: int = 200) -> Response:
-    return Response(to_json(document), status, media_type=JSON)

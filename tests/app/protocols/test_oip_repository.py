@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.fakes.checkpoints import write_small_checkpoint
-from tests.fakes.service import serving
+from tests.fakes.service import pipeline_of, serving
 
 pytestmark = pytest.mark.anyio
 LOAD = "/v2/repository/models/vgg11_bn/load"
@@ -72,3 +72,12 @@ async def test_what_is_refused(
     response = await client.post(request_path, content=content)
     assert response.status_code == status
     assert words in response.json().get("error", "")
+
+
+async def test_a_full_queue_does_not_hold_up_a_load(client: httpx.AsyncClient) -> None:
+    """A reload may be what mends the replicas, so it does not ask whether they can take images."""
+    pipeline = pipeline_of(client)
+    with pipeline.queue.reserve(pipeline.queue.capacity, float("inf")):
+        assert (await client.post("/v2/models/vgg11_bn/infer")).status_code == 429
+        assert (await client.post("/v2/repository/index")).status_code == 200
+        assert (await client.post(LOAD)).status_code == 200
