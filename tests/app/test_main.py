@@ -32,7 +32,8 @@ async def test_pages_of_other_origins_may_not_call_by_default(checkpoint: Path) 
 
 
 def allowed(response: httpx.Response) -> str | None:
-    return response.headers.get("access-control-allow-origin")
+    origin: str | None = response.headers.get("access-control-allow-origin")
+    return origin
 
 
 async def test_pages_of_named_origins_may_call(checkpoint: Path) -> None:

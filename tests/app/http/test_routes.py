@@ -17,10 +17,11 @@ from app.decoding.images import decode
 from app.errors import UndecodableImage
 from app.http.schemas import ModelInfo, Predictions
 from app.main import create_app
+from app.serving.entry import NetworkInput
 from app.settings import Settings
 from models.checkpoint import read_checkpoint, restore_model
 from models.predictions import Logits
-from models.preprocess import Pixels, normalise, preprocess
+from models.preprocess import normalise, preprocess
 from models.probabilities import Calibration, prediction_sets, quantile_table, ranked_scores, softmax
 from models.typicality import energy, typicality
 from tests.fakes.checkpoints import LABELS, write_small_checkpoint
@@ -389,7 +390,7 @@ def fail(client: httpx.AsyncClient, *, golden_check: bool) -> None:
     [classifier] = pipeline_of(client).model.classifiers
     sound, golden = classifier.compute_logits, classifier._golden
 
-    def predict(images: Sequence[Pixels]) -> Logits:
+    def predict(images: Sequence[NetworkInput]) -> Logits:
         if golden_check or not np.array_equal(images[0], golden):
             raise RuntimeError("CUDA error: unspecified launch failure")
         return sound(images)

@@ -35,7 +35,7 @@ async def test_sagemaker_gets_native_answers(client: httpx.AsyncClient) -> None:
     """`/invocations` takes what `/predict` takes, query included, and answers alike."""
     assert (await client.get("/ping")).status_code == 200
     for body in ({"content": IMAGES[0]}, {"json": INSTANCES}):
-        answers = [(await client.post(f"{path}?top_k=1", **body)).json() for path in ("/predict", "/invocations")]  # type: ignore[arg-type]
+        answers = [(await client.post(f"{path}?top_k=1", **body)).json() for path in ("/predict", "/invocations")]
         assert answers[0] == answers[1]
     response = await client.post("/invocations", content=b"")
     assert (response.status_code, response.json()["code"]) == (400, "bad_request")

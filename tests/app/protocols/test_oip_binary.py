@@ -4,7 +4,7 @@ import gzip
 import json
 import struct
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,7 @@ async def test_binary_data_that_do_not_fit_are_refused(
 @pytest.mark.parametrize("length", ["-1", "1e2", "9" * 30, "3", "²", ""])
 async def test_a_bad_header_length_is_refused(client: httpx.AsyncClient, length: str) -> None:
     """It is a number of bytes, and not more than the body has."""
-    response = await client.post(f"{MODEL}/infer", content=b"{}", headers={LENGTH: length.encode()})
+    response = await client.post(f"{MODEL}/infer", content=b"{}", headers={LENGTH.encode(): length.encode()})
     assert response.status_code == 400
     assert LENGTH in response.json()["error"]
 
@@ -172,7 +172,7 @@ async def test_a_raw_body_without_bytes_is_refused(client: httpx.AsyncClient, pa
     assert response.status_code == 400
 
 
-CODINGS = {"gzip": gzip.compress, "deflate": zlib.compress}
+CODINGS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
 
 
 @pytest.mark.parametrize("coding", CODINGS)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from app.health import Phase
 from app.main import VERSION, create_app
 from app.settings import Settings
 from models.checkpoint import read_checkpoint, restore_model
@@ -29,7 +30,9 @@ MODEL, TENSOR = "/v2/models/vgg11_bn", "/v2/models/vgg11_bn_tensor"
 @pytest.fixture(scope="module")
 async def client(checkpoint: Path) -> AsyncIterator[httpx.AsyncClient]:
     """A client of one service for the whole module."""
-    async with serving(checkpoint, max_images=4, queue_size=8, max_body_bytes=200_000) as client:
+    async with serving(
+        checkpoint, max_images=4, queue_size=8, max_body_bytes=200_000, max_image_pixels=10_000
+    ) as client:
         yield client
 
 
@@ -260,7 +263,7 @@ async def test_too_many_images_are_413(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "status"), [(b"hello", 415), (IMAGES[0][:60], 422), (encoded(random_image(size=(9000, 9000))), 413)]
+    ("image", "status"), [(b"hello", 415), (IMAGES[0][:60], 422), (encoded(random_image(size=(200, 100))), 413)]
 )
 async def test_an_image_that_fails_fails_its_request(client: httpx.AsyncClient, image: bytes, status: int) -> None:
     """A tensor has no place for an error, so the first image's error is the request's."""
@@ -311,6 +314,17 @@ async def test_before_the_model_is_loaded_nothing_is_ready(checkpoint: Path) -> 
         response = await client.get(path)
         assert error_of(response)[0] == 503
         assert "retry-after" in response.headers
+
+
+async def test_after_the_drain_the_error_has_the_form_too(checkpoint: Path) -> None:
+    """A request on a kept connection is told to go elsewhere. Health is still answered."""
+    async with serving(checkpoint) as client:
+        app_of(client).state.service.health.enter(Phase.CLOSED, "the server no longer accepts requests")
+        response = await client.post(f"{MODEL}/infer", json=GOOD)
+        assert error_of(response)[0] == 503
+        assert response.headers["connection"] == "close"
+        assert (await client.get("/v2/health/live")).status_code == 200
+        assert (await client.get("/v2/health/ready")).json()["error"] == "the server no longer accepts requests"
 
 
 async def test_keys_guard_inference_and_the_repository(checkpoint: Path) -> None:
