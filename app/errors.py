@@ -1,15 +1,10 @@
-"""The service's one tree of errors, and the one way from an error to an answer (RFC 9457).
+"""The service's one tree of errors.
 
-Owns statuses, codes and the problem document.
+Owns statuses, codes and headers. It imports nothing but the standard library, so that a process that decodes images can
+raise them and still starts fast.
 """
 
-from http import HTTPStatus
 from typing import Any, ClassVar, Self
-
-import orjson
-from starlette.responses import Response
-
-PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 class ServiceError(Exception):
@@ -147,6 +142,15 @@ class NotReady(ServiceError):
         super().__init__(detail, {"Retry-After": str(retry_after)})
 
 
+class Overloaded(ServiceError):
+    """Memory that was too short for this image, or that would be. `retry_after` is in whole seconds."""
+
+    status, code = 503, "overloaded"
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail, {"Retry-After": str(retry_after)})
+
+
 class Draining(ServiceError):
     """The server has stopped accepting. Clients that are still connected must use another server."""
 
@@ -160,15 +164,3 @@ class DeadlineExceeded(ServiceError):
     """The request's time is up."""
 
     status, code = 504, "deadline_exceeded"
-
-
-def problem_response(error: ServiceError, request_id: str) -> Response:
-    """The problem document of RFC 9457, with the extensions `code` and `request_id`."""
-    document = {
-        "title": HTTPStatus(error.status).phrase,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-        "request_id": request_id,
-    }
-    return Response(orjson.dumps(document), error.status, error.headers, PROBLEM_MEDIA_TYPE)

@@ -9,7 +9,8 @@ from enum import StrEnum
 class Phase(StrEnum):
     """The phases of the service.
 
-    unwell: every replica fails its golden check, but some may recover. lost: every replica is given up.
+    unwell: every replica fails its golden check, but some may recover. lost: every replica is given up. stuck: every
+    replica that is not given up is busy with one batch for too long. hung: for so long that no end is expected.
     draining: the server shuts down and still accepts connections. closed: it no longer accepts any.
     failed: no model could be loaded.
     """
@@ -21,6 +22,8 @@ class Phase(StrEnum):
     CLOSED = "closed"
     FAILED = "failed"
     LOST = "lost"
+    STUCK = "stuck"
+    HUNG = "hung"
 
 
 class Health:
@@ -34,7 +37,7 @@ class Health:
     @property
     def live(self) -> bool:
         """Whether the process can make progress. It is true while loading and draining."""
-        return self.phase not in (Phase.LOST, Phase.FAILED)
+        return self.phase not in (Phase.LOST, Phase.FAILED, Phase.HUNG)
 
     @property
     def ready(self) -> bool:

@@ -13,8 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 
+from app.decoding.zygote import Zygote
 from app.errors import MethodNotAllowed, NotFound
 from app.http.middleware import ErrorMiddleware, RequestMiddleware
+from app.http.rehearsal import check_answers
 from app.http.routes import guarded_routes, metrics_routes, open_routes
 from app.protocols.cloud import make_vertex_routes, sagemaker_routes, v1_routes
 from app.protocols.errors import render_error
@@ -22,7 +24,7 @@ from app.protocols.huggingface import huggingface_routes
 from app.protocols.oip_repository import repository_routes
 from app.protocols.oip_v2 import infer_routes, metadata_routes
 from app.protocols.statistics import Statistics
-from app.service import RETRY_SECONDS, Service
+from app.service import JOIN_SECONDS, RETRY_SECONDS, WATCH_SECONDS, Service
 from app.settings import Settings
 
 VERSION = "0.2.0"  # as in pyproject.toml, which is not in the image
@@ -44,16 +46,27 @@ CORS_RESPONSE_HEADERS = (
 )
 
 
-def create_app(settings: Settings, retry_seconds: float = RETRY_SECONDS) -> FastAPI:
-    """The application. It answers probes from its start on and loads the model meanwhile."""
-    service = Service(settings, retry_seconds)
+def create_app(
+    settings: Settings,
+    zygote: Zygote,
+    retry_seconds: float = RETRY_SECONDS,
+    watch_seconds: float = WATCH_SECONDS,
+    join_seconds: float = JOIN_SECONDS,
+) -> FastAPI:
+    """The application. It answers probes from its start on and loads the model meanwhile.
+
+    `zygote` starts the decoder processes and is closed by the caller.
+    """
+    service = Service(settings, zygote, check_answers, retry_seconds, watch_seconds, join_seconds)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         app.state.starting = asyncio.create_task(service.start())
-        yield
-        app.state.starting.cancel()
-        await service.close()
+        try:
+            yield
+        finally:
+            app.state.starting.cancel()
+            await service.close()
 
     # As they are, and the busiest first: FastAPI looks through routers that are included one by one, at each request.
     routers = (

@@ -40,6 +40,13 @@ class Metrics:
         self.replicas = Gauge("vgg_replicas", "Model replicas that answer rightly", registry=r)
         self.model = Gauge("vgg_model_info", "1 for the model that answers", ["name", "version"], registry=r)
         self.reloads = Counter("vgg_reloads", "Reloads of the checkpoint", ["outcome"], registry=r)
+        self.decoders_restarted = Counter(
+            "vgg_decoders_restarted", "Decoder processes that an image has ended", ["reason"], registry=r
+        )
+        self.image_warnings = Counter("vgg_image_warnings", "Warnings of the image library", registry=r)
+        self.log_lines_dropped = Counter("vgg_log_lines_dropped", "Log lines that were not written", registry=r)
+        for reason in ("crash", "time"):
+            self.decoders_restarted.labels(reason)
         for reason in ("deadline", "disconnected"):
             self.dropped.labels(reason)  # shown as 0 before the first one
         for outcome in ("swapped", "refused"):

@@ -1,9 +1,11 @@
-"""How the process uses the machine: garbage collection, OpenMP's threads, open files, freed memory."""
+"""How the process uses the machine: signals, garbage collection, OpenMP's threads, open files, freed memory."""
 
 import ctypes
 import gc
 import os
 import resource
+import signal
+import sys
 from contextlib import suppress
 
 # Iterations that a thread of libgomp, GNU's OpenMP, spins while it waits for the other threads: some microseconds. The
@@ -11,6 +13,31 @@ from contextlib import suppress
 # keep their cores busy for milliseconds at each layer. Without any spinning each layer costs system calls, which is
 # slow for small images.
 SPIN_COUNT = 1000
+
+
+def open_standard_streams() -> None:
+    """Opens standard input, output and error on the null device where they are closed.
+
+    The next files and sockets would otherwise get their numbers, and what libraries print would be sent to a client.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number, which is this one
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8"))
+
+
+def defer_hangup() -> None:
+    """Keeps a SIGHUP until `accept_hangup`. Without a handler it would end the process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
+def accept_hangup() -> None:
+    """Delivers a SIGHUP that has come meanwhile, and all later ones."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 def limit_openmp_spinning() -> None:

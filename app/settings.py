@@ -3,49 +3,39 @@
 Owns reading them from `VGG_` variables and the command line.
 """
 
-import argparse
 import os
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.addresses import check_origin, check_path
+from app.cpus import count_cpus
+from app.flags import read_flags
+from app.keys import read_keys, split_keys
+from app.platforms import read_vertex_variable, split_serve
 
 PREFIX = "VGG_"
-METAVARS: dict[object, str] = {Path: "FILE", float: "SECONDS", int: "NUMBER"}
 DEFAULTS = {  # as --help shows them
+    "decode_threads": "the CPUs that the process may use, at most 8",
     "max_images": "64, or queue_size if that is smaller",
     "max_batch": "measured",
     "port": "8000, or AIP_HTTP_PORT",
     "vertex_health_route": "AIP_HEALTH_ROUTE",
     "vertex_predict_route": "AIP_PREDICT_ROUTE",
 }
-VERTEX_PREFIX = "AIP_"  # of the variables that Vertex AI sets in its containers
-SAGEMAKER_PORT = "SAGEMAKER_BIND_TO_PORT"
-SERVE_DEFAULTS = {"host": "0.0.0.0", "port": "8080", "drain_delay": "5", "shutdown_timeout": "20"}  # noqa: S104
-SEGMENT = r"/[A-Za-z0-9._~:@!$&'()*+,;=-]+"  # of a path, without escapes (RFC 3986, section 3.3)
-PATH = re.compile(rf"({SEGMENT})+")
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@,]+")  # as browsers send it (RFC 6454, section 6.2)
-LIMITS = (
-    "queue_size",
-    "decode_threads",
-    "max_body_bytes",
-    "max_images",
-    "max_image_pixels",
-    "request_timeout",
-    "drain_delay",
-    "shutdown_timeout",
-)
+KEY_SETTINGS = ("api_keys", "api_keys_file")
+LIMIT: dict[str, JsonValue] = {"is_limit": True}  # marks the settings that GET /model shows as limits
 
 
-def _read_vertex(name: str) -> str | None:
-    return os.environ.get(VERTEX_PREFIX + name) or None
+def _default_decode_threads() -> int:
+    return min(8, count_cpus())
 
 
 def _default_port() -> Any:
-    return _read_vertex("HTTP_PORT") or 8000
+    return read_vertex_variable("HTTP_PORT") or 8000
 
 
 def _default_max_images(settings: dict[str, Any]) -> int:
@@ -61,10 +51,6 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         env_ignore_empty=True,
-        cli_kebab_case=True,
-        cli_prog_name="python -m app",
-        cli_hide_none_type=True,
-        cli_avoid_json=True,
     )
 
     checkpoint: Path = Field(Path("checkpoints/digits.safetensors"), description="the .safetensors file to serve")
@@ -75,15 +61,19 @@ class Settings(BaseSettings):
         le=65535,
         description="TCP port; 0 takes a free one and prints it",
     )
-    root_path: str = Field("", description="path under which a proxy shows this server, as in /models/digits")
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    root_path: Annotated[str, AfterValidator(check_path)] = Field(
+        "", description="path under which a proxy shows this server, as in /models/digits"
+    )
+    cors_origins: Annotated[tuple[Annotated[str, AfterValidator(check_origin)], ...], NoDecode] = Field(
         (), description="origins whose pages may call, separated by commas, as in https://a.example; * for all"
     )
-    vertex_health_route: str | None = Field(
-        default_factory=lambda: _read_vertex("HEALTH_ROUTE"), description="one more path that tells whether it is ready"
+    vertex_health_route: Annotated[str, AfterValidator(check_path)] | None = Field(
+        default_factory=lambda: read_vertex_variable("HEALTH_ROUTE"),
+        description="one more path that tells whether it is ready",
     )
-    vertex_predict_route: str | None = Field(
-        default_factory=lambda: _read_vertex("PREDICT_ROUTE"), description="one more path that takes Vertex AI's JSON"
+    vertex_predict_route: Annotated[str, AfterValidator(check_path)] | None = Field(
+        default_factory=lambda: read_vertex_variable("PREDICT_ROUTE"),
+        description="one more path that takes Vertex AI's JSON",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N; auto takes the GPU where there is one")
     devices: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -93,28 +83,51 @@ class Settings(BaseSettings):
         "auto", description="precision of the model; auto takes the fastest that keeps the golden sample's answer"
     )
     max_batch: int | None = Field(None, ge=1, description="images of a batch at most; measured at start if not given")
-    queue_size: int = Field(256, ge=1, description="images that are being decoded or wait for the model, at most")
-    decode_threads: int = Field(min(8, os.cpu_count() or 1), ge=1, description="threads that decode images")
-    max_body_bytes: int = Field(32 * 2**20, ge=1, description="size of a request's body at most, in bytes")
+    queue_size: int = Field(
+        256, ge=1, json_schema_extra=LIMIT, description="images that are being decoded or wait for the model, at most"
+    )
+    decode_threads: int = Field(
+        default_factory=_default_decode_threads,
+        ge=1,
+        json_schema_extra=LIMIT,
+        description="images that are decoded at once, each in a process",
+    )
+    max_body_bytes: int = Field(
+        32 * 2**20, ge=1, json_schema_extra=LIMIT, description="size of a request's body at most, in bytes"
+    )
     max_images: int = Field(
         default_factory=_default_max_images,
         ge=1,
+        json_schema_extra=LIMIT,
         description="images of one request at most, and not above queue_size",
     )
-    max_image_pixels: int = Field(64_000_000, ge=1, description="width x height of an image at most, by its header")
-    request_timeout: float = Field(30.0, gt=0, allow_inf_nan=False, description="seconds that a request may take")
+    max_image_pixels: int = Field(
+        64_000_000,
+        ge=1,
+        json_schema_extra=LIMIT,
+        description="width x height of an image at most, by its header",
+    )
+    request_timeout: float = Field(
+        30.0, gt=0, allow_inf_nan=False, json_schema_extra=LIMIT, description="seconds that a request may take"
+    )
     drain_delay: float = Field(
         5.0,
         ge=0,
         allow_inf_nan=False,
+        json_schema_extra=LIMIT,
         description="seconds after SIGTERM in which requests are accepted",
     )
     shutdown_timeout: float = Field(
-        30.0, gt=0, allow_inf_nan=False, description="seconds after that for the requests in flight"
+        30.0,
+        gt=0,
+        allow_inf_nan=False,
+        json_schema_extra=LIMIT,
+        description="seconds after that for the requests in flight",
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
-        description="keys separated by commas, of which callers must send one; without keys all may call",
+        description="keys separated by commas, of which callers must send one; without keys all may call. "
+        "Other users of the machine can see a flag: use the variable or a file",
     )
     api_keys_file: Path | None = Field(None, description="file with more keys, one a line; read again at a reload")
     metrics_port: int | None = Field(
@@ -122,32 +135,15 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="format of the log, one line for each request")
 
-    @field_validator("devices", "api_keys", "cors_origins", mode="before")
+    @field_validator("devices", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("root_path")
+    @field_validator("api_keys", mode="before")
     @classmethod
-    def _check_root_path(cls, path: str) -> str:
-        if path and not PATH.fullmatch(path):
-            raise ValueError("must begin with / and not end with it, as in /models/digits")
-        return path
-
-    @field_validator("vertex_health_route", "vertex_predict_route")
-    @classmethod
-    def _check_route(cls, path: str | None) -> str | None:
-        if path is not None and not PATH.fullmatch(path):
-            raise ValueError("must begin with / and not end with it, as in /v1/endpoints/1:predict")
-        return path
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            if origin != "*" and not ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} must be * or SCHEME://HOST, or SCHEME://HOST:PORT, without a path")
-        return origins
+    def _split_keys(cls, value: object) -> object:
+        return split_keys(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -156,65 +152,49 @@ class Settings(BaseSettings):
         return self
 
     def keys(self) -> tuple[str, ...]:
-        """All API keys, those of the file included. Raises ValueError if it cannot be read or is empty."""
-        keys = [key.get_secret_value() for key in self.api_keys]
+        """All API keys. Reads those of the file. Raises ValueError for a file that cannot be read or has no key."""
+        keys = tuple(key.get_secret_value() for key in self.api_keys)
         if self.api_keys_file is None:
-            return tuple(keys)
+            return keys
         try:
-            lines = self.api_keys_file.read_text().split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"api_keys_file is {self.api_keys_file}, but cannot be read: {error}") from error
-        if not lines:
-            raise ValueError(f"api_keys_file is {self.api_keys_file}, but has no key in it")
-        return (*keys, *lines)
+            return (*keys, *read_keys(self.api_keys_file))
+        except ValueError as error:
+            raise ValueError(f"api_keys_file is {self.api_keys_file}, but it {error}") from error
 
     def limits(self) -> dict[str, float]:
         """Every limit by its setting's name, as `GET /model` shows it."""
-        return {name: getattr(self, name) for name in LIMITS}
+        fields = type(self).model_fields
+        return {name: getattr(self, name) for name, field in fields.items() if field.json_schema_extra is LIMIT}
 
 
 def read_settings(arguments: list[str]) -> Settings:
     """The settings. The command line has precedence over the environment, and the environment over the defaults.
 
-    Raises ValueError with one line for each fault, which names the setting. Exits for `--help` as argparse does.
+    Raises ValueError with one line for each fault, which names the setting and shows no key. Prints the help and exits
+    for `--help`.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
     if unknown:
         raise ValueError(f"unknown variable {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    for name, value in os.environ.items():
+        if name.upper().removeprefix(PREFIX).lower() in KEY_SETTINGS and not value.strip():
+            raise ValueError(f"{name} is set, but holds nothing; unset it, or without keys all callers are let in")
+    others, serve_defaults = split_serve(arguments)
+    given = {name.upper() for name, value in os.environ.items() if value}
+    values: dict[str, Any] = {k: value for k, value in serve_defaults.items() if PREFIX + k.upper() not in given}
+    values |= read_flags(others, Settings, DEFAULTS)
     try:
-        source: CliSettingsSource[Any] = CliSettingsSource(Settings)
-        _write_plain_help(source.root_parser)
-        return CliApp.run(Settings, [_use_hyphens(argument) for argument in arguments], cli_settings_source=source)
+        return Settings(**values)
     except ValidationError as error:
         faults = [fault for fault in error.errors() if fault["type"] != "default_factory_not_called"]
-        raise ValueError("\n".join(map(_one_line, faults))) from error
-    except SettingsError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError("\n".join(map(_one_line, faults))) from None  # the cause holds the keys
 
 
-def apply_serve(arguments: list[str]) -> list[str]:
-    """The arguments without a first `serve`, with which SageMaker runs a container. It changes some defaults.
-
-    SageMaker connects to port 8080, or to the one that it names in a variable. It ends the process 30 seconds after
-    SIGTERM.
-    """
-    if arguments[:1] != ["serve"]:
-        return arguments
-    defaults = SERVE_DEFAULTS | {"port": os.environ.get(SAGEMAKER_PORT) or SERVE_DEFAULTS["port"]}
-    given = {name for name in defaults if os.environ.get(PREFIX + name.upper())}
-    return [*(f"--{name}={value}" for name, value in defaults.items() if name not in given), *arguments[1:]]
-
-
-def _write_plain_help(parser: argparse.ArgumentParser) -> None:
-    """Gives each flag a plain type and its real default, in place of Python's names for them."""
-    for name, field in Settings.model_fields.items():
-        action = next(action for action in parser._actions if action.dest == name)  # argparse has no public list
-        kinds = (field.annotation, *get_args(field.annotation))
-        metavar = next((metavar for kind, metavar in METAVARS.items() if kind in kinds), "TEXT")
-        action.metavar = "|".join(kinds[1:]) if get_origin(field.annotation) is Literal else metavar
-        default = DEFAULTS.get(name, "none" if field.default in (None, ()) else str(field.default))
-        action.help = f"{field.description} [{default}]"
+def shows_keys(arguments: list[str]) -> bool:
+    """Whether the command line, which other users of the machine can see, holds API keys."""
+    others, _ = split_serve(arguments)
+    return "api_keys" in read_flags(others, Settings, DEFAULTS)
 
 
 def _one_line(fault: ErrorDetails) -> str:
@@ -222,12 +202,4 @@ def _one_line(fault: ErrorDetails) -> str:
     if not fault["loc"]:
         return message
     name = str(fault["loc"][0])
-    return f"{name} is {fault['input']!r}: {message}" if name != "api_keys" else f"{name}: {message}"
-
-
-def _use_hyphens(argument: str) -> str:
-    """Takes --max_images for --max-images: both spellings are natural for a setting named max_images."""
-    if not argument.startswith("--"):
-        return argument
-    name, equals, value = argument.partition("=")
-    return name.replace("_", "-") + equals + value
+    return f"{name} {message}" if name == "api_keys" else f"{name} is {fault['input']!r}: {message}"

@@ -23,7 +23,7 @@ from models.checkpoint import read_checkpoint, restore_model
 from models.golden import golden_pixels
 from models.inference.fuse import fuse
 from models.inference.prepack import prepack
-from models.preprocess import normalise
+from models.normalise import normalise
 
 STATES: dict[str, Callable[[nn.Module], nn.Module]] = {
     "trained": lambda network: network,

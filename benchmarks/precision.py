@@ -18,17 +18,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks.lib.cpu_time import measure_cpu_milliseconds, median_ratio
 from benchmarks.lib.report import describe_machine, format_table
 from models.checkpoint import Checkpoint, read_checkpoint, restore_model
 from models.golden import golden_pixels
+from models.image_files import read_pixels
 from models.inference.fuse import fuse
 from models.inference.prepack import can_prepack, prepack
 from models.networks.vgg import VGG
-from models.preprocess import normalise, preprocess
+from models.normalise import normalise
 from models.probabilities import softmax
 
 # Makes a function of a fused network. The images are for ways that calibrate on them.
@@ -110,7 +110,7 @@ def load_images(checkpoint: Checkpoint, folder: Path | None, most: int) -> tuple
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     chosen = files[:: max(1, len(files) // most)][:most]
     chosen = chosen[: len(chosen) // 32 * 32 or None]  # whole batches, as torch.compile compiles for every batch size
-    batch = np.stack([preprocess(Image.open(file), metadata.preprocessing).copy() for file in chosen])
+    batch = np.stack([read_pixels(file.read_bytes(), metadata.preprocessing).copy() for file in chosen])
     indices = {label: index for index, label in enumerate(metadata.labels)}
     labels = torch.tensor([indices.get(file.parent.name, -1) for file in chosen])
     return normalise(torch.from_numpy(batch), metadata.preprocessing), labels

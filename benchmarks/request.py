@@ -1,7 +1,8 @@
 """CPU time of each stage of a request, and the share that lies outside the model.
 
 `python -m benchmarks.request CHECKPOINT IMAGES` runs a server with default settings in this process, and
-`benchmarks.load` as its client in another process. Each stage is timed by its thread's CPU clock. A row has the time of
+`benchmarks.load` as its client in another process. Each stage is timed by its thread's CPU clock, and the decoder
+processes by the kernel's. A row has the time of
 a stage without the stages inside it. The time of the event loop between the stages is a row of its own.
 """
 
@@ -13,12 +14,16 @@ import subprocess
 import sys
 from contextlib import redirect_stderr
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
-from app.logs import configure_logging
+from app.logs import logging_to_stderr
 from app.runtime import limit_openmp_spinning
-from benchmarks.lib.stage_timer import StageTimer, read_thread_seconds
+from benchmarks.lib.stage_timer import StageTimer, read_process_seconds, read_thread_seconds
+
+if TYPE_CHECKING:
+    from app.server import Server
 
 HTTP = "uvicorn.protocols.http.httptools_impl"
 # The dotted name of each measured function -> its stage. A function that was imported by name is measured where it is
@@ -40,7 +45,7 @@ WORKER_STAGES = {
     "app.serving.classifier.Classifier.compute_logits": MODEL,
     "app.serving.classifier.Classifier.make_predictions": "softmax, calibration",
 }
-LOOP, DECODE, WORKER = "event loop between stages", "decoding threads", "the model's thread outside it"
+LOOP, DECODE, WORKER = "event loop between stages", "decoder processes", "the model's thread outside it"
 
 
 async def run_load(url: str, images: Path, clients: int, form: int, seconds: float) -> None:
@@ -51,13 +56,16 @@ async def run_load(url: str, images: Path, clients: int, form: int, seconds: flo
 
 
 async def measure_stages(
-    server: uvicorn.Server, images: Path, clients: int, form: int, seconds: float, timer: StageTimer
+    server: "Server", images: Path, clients: int, form: int, seconds: float, timer: StageTimer
 ) -> tuple[dict[str, float], int]:
     """CPU milliseconds an image of every stage, and the number of images."""
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     await run_load(url, images, clients, form, 0.5)
     timer.seconds.clear()
+    with server.service.pipeline() as pipeline:
+        decoders = pipeline.decoders
     before, requests = read_thread_seconds(), server.server_state.total_requests
+    decoding = read_process_seconds(decoders.pids)
     await run_load(url, images, clients, form, seconds)
     images_answered = form * (server.server_state.total_requests - requests)
     spent = {name: cpu - before.get(name, 0.0) for name, cpu in read_thread_seconds().items()}
@@ -65,7 +73,7 @@ async def measure_stages(
         stage: timer.seconds[stage] for stage in (*LOOP_STAGES.values(), *WORKER_STAGES.values())
     }
     stages[LOOP] = spent["MainThread"] - sum(timer.seconds[stage] for stage in LOOP_STAGES.values())
-    stages[DECODE] = sum(cpu for name, cpu in spent.items() if name.startswith("decode"))
+    stages[DECODE] = read_process_seconds(decoders.pids) - decoding
     stages[WORKER] = sum(cpu for name, cpu in spent.items() if name.startswith("model"))
     stages[WORKER] -= sum(timer.seconds[stage] for stage in WORKER_STAGES.values())
     return {stage: 1000 * cpu / images_answered for stage, cpu in stages.items()}, images_answered
@@ -74,6 +82,7 @@ async def measure_stages(
 async def serve_and_measure(checkpoint: Path, images: Path, clients: list[int], form: int, seconds: float) -> None:
     """Starts the server, measures it under each number of clients, and prints the table. Raises ValueError."""
     # Imported here because `main` sets OpenMP's variables before torch is loaded.
+    from app.decoding.zygote import Zygote
     from app.http.protocol import BoundedProtocol
     from app.main import create_app
     from app.server import Server
@@ -83,7 +92,7 @@ async def serve_and_measure(checkpoint: Path, images: Path, clients: list[int], 
     timer = StageTimer()
     for path, stage in {**LOOP_STAGES, **WORKER_STAGES}.items():
         timer.watch(path, stage)
-    app = create_app(Settings.model_validate({"checkpoint": checkpoint}))
+    app = create_app(Settings.model_validate({"checkpoint": checkpoint}), Zygote())
     config = uvicorn.Config(app, port=0, http=BoundedProtocol, ws="none", log_config=None, access_log=False)
     server = Server(config, app.state.service)
     serving = asyncio.create_task(server.serve())
@@ -121,15 +130,15 @@ def main() -> None:
     arguments = parser.parse_args()
     limit_openmp_spinning()
     gc.disable()  # as the server does while it starts
-    with redirect_stderr(Path(os.devnull).open("w")):  # log lines are formatted, so that they are timed, but not shown
-        configure_logging("text")
     clients = [int(count) for count in arguments.clients.split(",")]
     import uvloop
 
     try:
-        uvloop.run(
-            serve_and_measure(arguments.checkpoint, arguments.images, clients, arguments.form, arguments.seconds)
-        )
+        # Log lines are formatted, so that they are timed, but not shown.
+        with redirect_stderr(Path(os.devnull).open("w")), logging_to_stderr("text", lambda _: None):
+            uvloop.run(
+                serve_and_measure(arguments.checkpoint, arguments.images, clients, arguments.form, arguments.seconds)
+            )
     except ValueError as error:
         sys.exit(f"error: {error}")
 

@@ -70,10 +70,11 @@ def print_parts(checkpoint: str, spawned: float) -> None:
     parts.end("interpreter")
     import uvicorn  # noqa: F401  the imports are what is timed
 
+    from app.decoding.zygote import Zygote
     from app.main import create_app
     from app.settings import Settings
 
-    create_app(settings := Settings.model_validate({"checkpoint": checkpoint}))
+    create_app(settings := Settings.model_validate({"checkpoint": checkpoint}), Zygote())
     parts.end("app without torch")
     fetched = ThreadPoolExecutor(1).submit(read_file, settings.checkpoint)
     import torch  # noqa: F401

@@ -21,7 +21,8 @@ from examples.scenes import CLASSES, SIZE, Scenes, scenes
 from models.networks.registry import Architecture, build_network
 from models.networks.unet import UNet
 from models.networks.vgg import VGG
-from models.preprocess import Preprocessing, normalise
+from models.normalise import normalise
+from models.preprocess import Preprocessing
 
 ENCODER = Architecture("vgg11_bn", len(CLASSES), input_size=SIZE, head="pooled", width=1 / 4)
 PREPROCESSING = Preprocessing(SIZE, SIZE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

@@ -13,7 +13,9 @@ from PIL import Image
 from pydantic import ConfigDict
 from torch import Tensor, nn
 
-from models.preprocess import Pixels, Preprocessing, normalise, preprocess
+from models.image_files import read_pixels
+from models.normalise import normalise
+from models.preprocess import Pixels, Preprocessing
 from models.probabilities import softmax
 
 
@@ -41,8 +43,7 @@ def record_golden_sample(model: nn.Module, preprocessing: Preprocessing, image: 
 
 def golden_pixels(image: bytes, preprocessing: Preprocessing) -> Pixels:
     """The stored PNG as the network's (S, S, C) uint8 pixels."""
-    with Image.open(io.BytesIO(image), formats=["PNG"]) as opened:
-        return preprocess(opened, preprocessing).copy()
+    return read_pixels(image, preprocessing).copy()
 
 
 def largest_probability_change(golden: GoldenSample, logits: Tensor, temperature: float = 1.0) -> float:

@@ -1,17 +1,19 @@
-"""Preprocessing: from an opened `PIL.Image.Image` to the network's input.
+"""Preprocessing: from an image in memory, which is upright, to the network's pixels.
 
-Owns colour conversion, resizing, cropping and normalisation. The checkpoint stores the settings. Training and serving
-call the same functions, so both see the same pixels.
+Owns its settings, which the checkpoint stores, and resizing and cropping. Training and serving call the same functions,
+so both see the same pixels. Nothing here imports torch, so that a process that decodes starts fast.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
-from torch import Tensor
+from PIL import Image
+
+from models.colours import flatten, to_mode
+from models.formats.plain import GreyScale
+from models.profiles import is_converted, to_srgb
 
 Pixels = NDArray[np.uint8]
 
@@ -22,28 +24,21 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 MODES = {1: "L", 3: "RGB"}
-TURNS = {  # by EXIF orientation: what makes the stored picture upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+CROPS = ("center", "squash", "pad")
+COLOURS = ("stored", "srgb")
 # A 1 x 50,000,000 image resized by its shorter side would need terabytes. Past this ratio of long to
 # short side the middle is cut out first: the central crop never sees more than a square of it.
 MAX_ASPECT_RATIO = 4
-# A JPEG far larger than needed is decoded at a half, a quarter or an eighth (by its DCT), as long as it
-# stays twice as large as the resized image. For 48 photographs enlarged 2 to 8 times that moved a pixel
-# by 0.24 of 255 in the mean and 8 at most, and saved a half to four fifths of the CPU time from 4 times
-# on: `python -m benchmarks.draft PHOTOS`.
-DRAFT_FACTOR = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """Resize the shorter side to `resize` pixels, crop the central `size` x `size`, normalise.
+    """How an image becomes `size` x `size` pixels, and how these are normalised.
+
+    `crop` says which part of the image they show. `center`: the shorter side is resized to `resize`, and the middle is
+    cut out. `squash`: both sides are resized to `size`. `pad`: the longer side is resized to `size`, and bars of the
+    mean colour fill the square. With `color` as `srgb` the colours of an embedded profile are converted to sRGB. With
+    `stored` a profile is ignored, as it was before checkpoints had this field.
 
     `mean` and `std` are per channel, on a scale of 0 to 1, `channels` is 1 (grayscale) or 3 (RGB).
     `antialias` is recorded for other readers of a checkpoint; Pillow's filters always widen with the
@@ -58,6 +53,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     crop: str = "center"
     antialias: bool = True
+    color: str = "stored"
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= 4096:
@@ -74,93 +70,63 @@ class Preprocessing:
             raise ValueError(f"mean is {self.mean} and std {self.std}, but must lie in [0, 1] and (0, 1]")
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation is {self.interpolation!r}, but must be one of {', '.join(INTERPOLATIONS)}")
-        if self.crop != "center" or self.antialias is not True:
-            raise ValueError(f"crop is {self.crop!r} and antialias {self.antialias}, but must be 'center' and true")
+        if self.crop not in CROPS:
+            raise ValueError(f"crop is {self.crop!r}, but must be one of {', '.join(CROPS)}")
+        if self.color not in COLOURS:
+            raise ValueError(f"color is {self.color!r}, but must be one of {', '.join(COLOURS)}")
+        if self.antialias is not True:
+            raise ValueError(f"antialias is {self.antialias}, but must be true")
 
 
-def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+def preprocess(
+    image: Image.Image, preprocessing: Preprocessing, *, profile: bytes | None = None, grey: GreyScale | None = None
+) -> Pixels:
     """The image as the network's (size, size, channels) uint8 pixels.
 
-    Same as torchvision's `Resize(resize)` and `CenterCrop(size)` on the PIL image, to the last bit, up
-    to an aspect ratio of MAX_ASPECT_RATIO and for anything but JPEGs of several times the size. Raises
-    what Pillow raises where the image's data are broken: OSError, SyntaxError or ValueError.
+    `profile` is its ICC profile, and `grey` the range of deep grey samples. Same as torchvision's `Resize` and
+    `CenterCrop` on the PIL image, to the last bit, up to an aspect ratio of MAX_ASPECT_RATIO and without a profile.
     """
-    square = _crop(_decode_resized(image, preprocessing.resize, preprocessing), preprocessing.size)
-    return _to_array(square, preprocessing)
+    p = preprocessing
+    if p.crop == "center":
+        image = _cut_middle(image)
+    resize = {"center": _crop_middle, "squash": _squash, "pad": _resize_longer}[p.crop]
+    pixels = _convert(image, p, profile, grey, lambda flat: resize(flat, p))
+    return _pad(pixels, p) if p.crop == "pad" else pixels
 
 
-def resize_whole(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> Pixels:
+def resize_whole(
+    image: Image.Image,
+    shorter: int,
+    preprocessing: Preprocessing,
+    *,
+    profile: bytes | None = None,
+    grey: GreyScale | None = None,
+) -> Pixels:
     """The image as (H, W, channels) uint8 pixels, the shorter side of which is `shorter`: nothing is cropped.
 
-    For networks that take images of any size. Cuts, decodes and raises as `pixels` does.
+    For networks that take images of any size. The rest is as in `preprocess`.
     """
-    return _to_array(_decode_resized(image, shorter, preprocessing), preprocessing)
+    p = preprocessing
+    return _convert(_cut_middle(image), p, profile, grey, lambda flat: _resize_shorter(flat, shorter, p))
 
 
-def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """(N, H, W, C) uint8 on any device -> (N, C, H, W) float32, channels last in memory.
-
-    One multiplication and addition would take half the time, but differ from torchvision's in the last bit; in
-    place, because fresh memory costs a large batch more than the arithmetic.
-    """
-    # One small copy that waits for nothing the device still computes.
-    mean, std = torch.tensor([preprocessing.mean, preprocessing.std]).to(batch.device, non_blocking=True)
-    return (batch / 255).sub_(mean).div_(std).permute(0, 3, 1, 2)
-
-
-def _decode_resized(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> Image.Image:
-    image.draft(image.mode, (DRAFT_FACTOR * shorter, DRAFT_FACTOR * shorter))
-    flat = _flatten_alpha(_cut_middle(_apply_orientation(image)), MODES[preprocessing.channels])
-    return _resize(flat, shorter, preprocessing.interpolation)
-
-
-def _to_array(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+def _convert(
+    image: Image.Image,
+    preprocessing: Preprocessing,
+    profile: bytes | None,
+    grey: GreyScale | None,
+    resize: Callable[[Image.Image], Image.Image],
+) -> Pixels:
+    """(H, W, channels) pixels. Colours are converted after resizing, when the image is small."""
     channels = preprocessing.channels
-    return np.asarray(_to_mode(image, MODES[channels])).reshape(image.height, image.width, channels)
-
-
-def _flatten_alpha(image: Image.Image, mode: str) -> Image.Image:
-    """Opaque, 8 bits a channel, in `mode` or in grey, which is resized as such: alpha is put on white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _to_eight_bit(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image if image.mode == "L" else _to_mode(image, mode)
-
-
-def _to_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Pillow's `convert` would copy an image that is in the mode already."""
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _apply_orientation(image: Image.Image) -> Image.Image:
-    """Turned as EXIF says; a sound picture with broken EXIF is left as it is stored.
-
-    Pillow's own `exif_transpose` also writes the other tags anew and fails on odd ones, which are not needed.
-    """
-    image.load()
-    try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # what the parser meets, it raises: SyntaxError, struct.error and more
-        return image
-    return image if turn is None else image.transpose(turn)
-
-
-def _to_eight_bit(image: Image.Image) -> Image.Image:
-    """Deep grayscale as 8 bits: integers from 16 bits, floats from [0, 1] (or [0, 255] if any exceeds 1).
-
-    Pillow's own conversion clips at 255 instead of scaling, which turns most such images white.
-    """
-    values: NDArray[Any] = np.asarray(image)
-    if image.mode == "F":
-        finite = np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0)
-        grey = np.clip(finite * (255 if finite.max() <= 1 else 1), 0, 255).round().astype(np.uint8)
+    mode = MODES[channels]
+    profile = profile if preprocessing.color == "srgb" else None
+    flat = flatten(image, grey)
+    if is_converted(flat.mode, profile):
+        resized = to_srgb(resize(flat), profile)
     else:
-        grey = (np.clip(values, 0, 65535) >> 8).astype(np.uint8)
-        if isinstance(transparent := image.info.get("transparency"), int):
-            grey[values == transparent] = 255
-    return Image.fromarray(grey)
+        resized = resize(flat if flat.mode == "L" else to_mode(flat, mode))
+    return np.asarray(to_mode(resized, mode)).reshape(resized.height, resized.width, channels)
 
 
 def _cut_middle(image: Image.Image) -> Image.Image:
@@ -172,7 +138,13 @@ def _cut_middle(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + min(width, limit), top + min(height, limit)))
 
 
-def _resize(image: Image.Image, shorter: int, interpolation: str) -> Image.Image:
+def _resize(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> Image.Image:
+    if image.size == size:
+        return image
+    return image.resize(size, INTERPOLATIONS[preprocessing.interpolation])
+
+
+def _resize_shorter(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> Image.Image:
     width, height = image.size
     if min(width, height) == shorter:
         return image
@@ -180,12 +152,35 @@ def _resize(image: Image.Image, shorter: int, interpolation: str) -> Image.Image
         size = (shorter, int(shorter * height / width))
     else:
         size = (int(shorter * width / height), shorter)
-    return image.resize(size, INTERPOLATIONS[interpolation])
+    return _resize(image, size, preprocessing)
 
 
-def _crop(image: Image.Image, size: int) -> Image.Image:
-    width, height = image.size
-    if width == height == size:
-        return image
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return image.crop((left, top, left + size, top + size))
+def _crop_middle(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    resized, size = _resize_shorter(image, preprocessing.resize, preprocessing), preprocessing.size
+    if resized.size == (size, size):
+        return resized
+    left, top = round((resized.width - size) / 2), round((resized.height - size) / 2)
+    return resized.crop((left, top, left + size, top + size))
+
+
+def _squash(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    size = preprocessing.size
+    if image.height > MAX_ASPECT_RATIO * image.width:  # Pillow would first widen a thin image in all its rows
+        image = _resize(image, (image.width, size), preprocessing)
+    return _resize(image, (size, size), preprocessing)
+
+
+def _resize_longer(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    size, longer = preprocessing.size, max(image.size)
+    width, height = (max(1, round(size * side / longer)) for side in image.size)
+    return _resize(image, (width, height), preprocessing)
+
+
+def _pad(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """The pixels in the middle of a square of the mean colour."""
+    size, (height, width, channels) = preprocessing.size, pixels.shape
+    square = np.empty((size, size, channels), np.uint8)
+    square[:] = [round(255 * mean) for mean in preprocessing.mean]
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = pixels
+    return square

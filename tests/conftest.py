@@ -1,6 +1,7 @@
 """Fixtures and settings that every test has."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from app.settings import PREFIX
 from tests.fakes.checkpoints import write_small_checkpoint
+from tests.fakes.service import ZYGOTE
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +23,13 @@ def _one_thread() -> None:
     """Small networks gain nothing from threads, and lose much where another process holds a core."""
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # a limit for the server's own choice
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _end_decoders() -> Iterator[None]:
+    """Ends the process that the tests' decoders are forked from."""
+    yield
+    ZYGOTE.close()
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from models.checkpoint import Checkpoint
 from models.networks.registry import build_network
-from models.preprocess import normalise
+from models.normalise import normalise
 from training.data.augment import Augmentation
 from training.data.dataset import Dataset
 from training.device import report_out_of_memory

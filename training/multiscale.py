@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from models.checkpoint import Checkpoint, CheckpointError, CheckpointMetadata, read_checkpoint, restore_model
 from models.device import find_device
-from models.image_formats import FORMATS
+from models.formats.plain import ImageFault
+from models.image_files import read_whole
 from models.networks.fully_convolutional import FullyConvolutional
 from models.networks.vgg import VGG
-from models.preprocess import normalise, resize_whole
+from models.normalise import normalise
 from models.probabilities import softmax
 from training.data.sources import DataError, find_class_folders, parse_data
 from training.errors import one_line_message
@@ -140,9 +140,8 @@ def _check_held_out(folder: Path, metadata: CheckpointMetadata) -> None:
 
 def _read_image(path: Path, shorter: int, metadata: CheckpointMetadata) -> Tensor:
     try:
-        with Image.open(path, formats=list(FORMATS)) as opened:
-            return torch.from_numpy(resize_whole(opened, shorter, metadata.preprocessing).copy())
-    except Exception as error:  # Pillow raises a dozen classes for broken files, from OSError to struct.error
+        return torch.from_numpy(read_whole(path.read_bytes(), shorter, metadata.preprocessing).copy())
+    except (OSError, ImageFault) as error:
         raise DataError(f"{path} cannot be read as an image ({one_line_message(error)})") from error
 
 

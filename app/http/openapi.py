@@ -5,7 +5,7 @@ Owns parameters, request bodies and the problem responses.
 
 from typing import Any
 
-from app.errors import PROBLEM_MEDIA_TYPE
+from app.http.problems import PROBLEM_MEDIA_TYPE
 from app.http.schemas import Problem
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.errors import InvalidCheckpoint, NotFound, ReloadFailed
+from app.errors import InvalidCheckpoint, NotFound, NotReady, ReloadFailed
 from app.health import Health
 from app.http.inference import begin_inference, raise_if_all_failed
 from app.http.openapi import IMAGES_BODY, document_parameters, problem_responses
@@ -85,9 +85,7 @@ async def reload(request: Request) -> Response:
     service = service_of(request)
     if not service.keys:
         raise NotFound(f"There is no {request.url.path} where no API keys are set.")
-    with service.pipeline() as pipeline:
-        previous = model_id_fields(pipeline.model)
-    loaded = await reload_checkpoint(service)
+    previous, loaded = await reload_checkpoint(service)
     return Response(to_json({"model": model_id_fields(loaded), "previous": previous}), media_type=JSON)
 
 
@@ -122,11 +120,20 @@ def health_response(health: Health, *, healthy: bool) -> Response:
     return Response(to_json(health.report()), 200 if healthy else 503, media_type=JSON)
 
 
-async def reload_checkpoint(service: Service) -> "LoadedModel":
-    """Returns the new model, which answers from now on. Raises InvalidCheckpoint and ReloadFailed."""
+async def reload_checkpoint(service: Service) -> "tuple[dict[str, str], LoadedModel]":
+    """Reloads the keys and the checkpoint. Returns the fields of the model before it, and the new model.
+
+    Raises InvalidCheckpoint, ReloadFailed and NotReady.
+    """
     try:
-        return await service.reload()
+        with service.pipeline() as pipeline:
+            previous = model_id_fields(pipeline.model)
+        return previous, await service.reload()
+    except NotReady:
+        await service.reload_keys()  # a key that was revoked must not wait for a model
+        raise
     except ValueError as error:
+        log.error("reload: %s; the model before it serves on", describe_error(error))  # noqa: TRY400
         raise InvalidCheckpoint(f"{error}; the model before it serves on.") from error
     except Exception as error:
         log.error("reload: %s; the model before it serves on", describe_error(error))  # noqa: TRY400

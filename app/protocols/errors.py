@@ -7,8 +7,9 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Scope
 
-from app.errors import ServiceError, problem_response
+from app.errors import ServiceError
 from app.http.middleware import local_path
+from app.http.problems import problem_response
 
 # The Open Inference Protocol and KServe's first one. Both have an object with the one string "error".
 ERROR_OBJECT_ROOTS = ("v1", "v2")

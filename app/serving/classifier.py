@@ -17,8 +17,8 @@ from models.device import find_device, has_fast_bfloat16
 from models.golden import golden_pixels, largest_probability_change
 from models.inference.fuse import fuse
 from models.inference.prepack import can_prepack, prepack
+from models.normalise import normalise
 from models.predictions import Logits, Prediction, make_predictions
-from models.preprocess import normalise
 
 log = logging.getLogger("vggserve.classifier")
 

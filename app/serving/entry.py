@@ -35,7 +35,8 @@ class Entry:
     """One image from its admission to its answer. Times are in `time.monotonic` seconds.
 
     `future` gets a prediction or an error. It is cancelled when the request no longer waits for the image.
-    `reserved` says whether the entry counts towards the capacity of the queue.
+    `reserved` says whether the entry counts towards the capacity of the queue. `failures` counts the replicas that took
+    the image and did not answer it.
     """
 
     deadline: float
@@ -44,6 +45,7 @@ class Entry:
     queued_at: float = 0.0
     pixels: NetworkInput | None = None
     reserved: bool = True
+    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)

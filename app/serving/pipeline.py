@@ -4,16 +4,16 @@ Owns the order of these steps, and the deadline over all of them.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from app.decoding.images import decode
-from app.errors import DeadlineExceeded, Internal, ServiceError
+from app.decoding.connection import Job
+from app.decoding.processes import Decoders
+from app.errors import DeadlineExceeded, ServiceError
 from app.in_flight import InFlight
 from app.metrics import Metrics
 from app.serving.classifier import Classifier, load_classifier
@@ -21,13 +21,13 @@ from app.serving.entry import Entry, NormalisedPixels, TimedPrediction
 from app.serving.queue import Queue
 from app.serving.replica_set import ReplicaSet
 from app.serving.service_rate import ServiceRate
+from app.serving.watchdog import Watchdog, stuck_after
 from app.serving.worker import Worker
 from app.settings import Settings
 from models.checkpoint import Checkpoint, CheckpointMetadata
 from models.predictions import Prediction
-from models.probabilities import prediction_sets
-
-log = logging.getLogger("vggserve.pipeline")
+from models.preprocess import Pixels
+from models.probabilities import Calibration, prediction_sets
 
 GOLDEN_CHECK_SECONDS = 10.0  # after which an idle replica gets a golden check
 
@@ -42,11 +42,15 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A checkpoint's metadata and version, and one autotuned classifier for each device."""
+    """A checkpoint's metadata and version, and one autotuned classifier for each device.
+
+    `largest_batch_seconds` is about what the largest batch takes on the slowest device, and not less.
+    """
 
     metadata: CheckpointMetadata
     version: str
     classifiers: list[Classifier]
+    largest_batch_seconds: float
 
 
 def load_model(settings: Settings, checkpoint: Checkpoint) -> LoadedModel:
@@ -58,23 +62,33 @@ def load_model(settings: Settings, checkpoint: Checkpoint) -> LoadedModel:
     classifiers = [
         load_classifier(checkpoint, device, settings.dtype, settings.max_batch, len(devices)) for device in devices
     ]
-    return LoadedModel(checkpoint.metadata, checkpoint.version, classifiers)
+    seconds = max(_bound_batch_seconds(classifier) for classifier in classifiers)
+    return LoadedModel(checkpoint.metadata, checkpoint.version, classifiers, seconds)
+
+
+def _bound_batch_seconds(classifier: Classifier) -> float:
+    """One image's seconds times the images of the largest batch: in a batch an image takes no longer than alone."""
+    started = time.monotonic()
+    classifier.run_golden_batch(1)
+    return (time.monotonic() - started) * classifier.max_batch_size
 
 
 class Pipeline:
     """Made on the event loop. `on_change` is called there when a replica fails or recovers.
 
-    While a replica fails its golden check, the check is repeated after `retry_seconds`.
+    While a replica fails its golden check, the check is repeated after `retry_seconds`. The watchdog looks at the
+    replicas every `watch_seconds`.
     """
 
     def __init__(
         self,
         model: LoadedModel,
         settings: Settings,
-        decoders: Executor,
+        decoders: Decoders,
         metrics: Metrics,
         on_change: Callable[[], None],
         retry_seconds: float,
+        watch_seconds: float,
     ) -> None:
         self.model = model
         self.replicas = ReplicaSet(len(model.classifiers), on_change)
@@ -82,31 +96,43 @@ class Pipeline:
         self._workers = [
             Worker(
                 classifier,
+                number,
                 self.queue,
                 self.replicas,
                 golden_check_seconds=GOLDEN_CHECK_SECONDS,
                 retry_seconds=retry_seconds,
             )
-            for classifier in model.classifiers
+            for number, classifier in enumerate(model.classifiers)
         ]
+        self._watchdog = Watchdog(
+            self._workers, self.queue, self.replicas, stuck_after(model.largest_batch_seconds), watch_seconds
+        )
         self.requests = InFlight()  # that are answered by this model
-        self._max_image_pixels = settings.max_image_pixels
-        self._decoders = decoders
-        self._metrics = metrics
+        self.decoders = decoders
 
     def start(self) -> None:
-        """Starts the model's threads."""
+        """Starts the model's threads and the watchdog."""
         for worker in self._workers:
             worker.start()
+        self._watchdog.start()
 
     def close(self) -> None:
         """Makes the model's threads end once the queue is empty."""
+        self._watchdog.stop()
         self.queue.close()
 
-    def join(self) -> None:
-        """Waits until the model's threads have ended."""
-        for worker in self._workers:
-            worker.join()
+    def fail_requests(self, error: ServiceError) -> None:
+        """Answers every image that has no answer yet."""
+        self.queue.fail_admitted(error)
+
+    def join(self, seconds: float) -> list[str]:
+        """Waits for the end of the model's threads, for at most that long. Returns the names of those that go on."""
+        deadline = time.monotonic() + seconds
+        return [worker.name for worker in self._workers if not worker.join(max(0.0, deadline - time.monotonic()))]
+
+    def describe_busy(self) -> list[str]:
+        """Names each replica that is busy, and for how long it has been, for a log line."""
+        return self._watchdog.describe_busy()
 
     async def classify(
         self, images: Sequence[bytes | ServiceError], deadline: float, coverage: float | None
@@ -121,7 +147,7 @@ class Pipeline:
                 if isinstance(image, ServiceError):
                     self.queue.fail(entry, image)
                 else:
-                    self._decoders.submit(self._decode, image, entry)
+                    self._decode(image, entry)
             return await self._wait(entries, deadline, coverage)
 
     async def classify_tensors(self, tensors: NormalisedPixels, deadline: float) -> list[Classification | ServiceError]:
@@ -142,19 +168,20 @@ class Pipeline:
         return [self._outcome(entry, coverage) for entry in entries]
 
     def _decode(self, data: bytes, entry: Entry) -> None:
-        """Runs on a thread of the pool, and queues the pixels from there."""
-        if entry.future.done():  # its client has gone
-            return
-        try:
-            with self._metrics.decode_seconds.time():
-                pixels = decode(data, self.model.metadata.preprocessing, self._max_image_pixels)
-        except ServiceError as error:
-            self.queue.fail(entry, error.without_traceback())
-        except Exception:
-            log.exception("an image could not be decoded for an unforeseen reason")
-            self.queue.fail(entry, Internal())
-        else:
-            self.queue.submit(entry, pixels)
+        """Queues the image's pixels once they are decoded. Forgets the image if its request ends before."""
+
+        def deliver(outcome: Pixels | ServiceError) -> None:
+            if isinstance(outcome, ServiceError):
+                self.queue.fail(entry, outcome)
+            else:
+                self.queue.submit(entry, outcome)
+
+        job = self.decoders.submit(data, deliver)
+        entry.future.add_done_callback(partial(self._forget, job))
+
+    def _forget(self, job: Job, future: "asyncio.Future[TimedPrediction | ServiceError]") -> None:
+        if future.cancelled():
+            self.decoders.cancel(job)
 
     def _outcome(self, entry: Entry, coverage: float | None) -> Classification | ServiceError:
         if not entry.future.done():
@@ -162,10 +189,14 @@ class Pipeline:
         outcome = entry.future.result()
         if isinstance(outcome, ServiceError):
             return outcome
-        return Classification(outcome, self._prediction_set(outcome.prediction, coverage))
-
-    def _prediction_set(self, prediction: Prediction, coverage: float | None) -> list[int] | None:
         calibration = self.model.metadata.calibration
-        if calibration is None or coverage is None:
-            return None
-        return prediction_sets(torch.from_numpy(prediction.probabilities)[None], calibration, coverage)[0]
+        return Classification(outcome, make_prediction_set(outcome.prediction, calibration, coverage))
+
+
+def make_prediction_set(
+    prediction: Prediction, calibration: Calibration | None, coverage: float | None
+) -> list[int] | None:
+    """Returns the indices of the labels in the prediction set, the most probable first, or None where none is made."""
+    if calibration is None or coverage is None:
+        return None
+    return prediction_sets(torch.from_numpy(prediction.probabilities)[None], calibration, coverage)[0]

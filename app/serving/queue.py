@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from app.errors import DeadlineExceeded, NotReady, QueueFull, ServiceError
+from app.errors import DeadlineExceeded, Internal, NotReady, QueueFull, ServiceError
 from app.metrics import Metrics
 from app.serving.entry import Batch, Closed, Entry, Idle, NetworkInput, TimedPrediction
 from app.serving.replica_set import ReplicaSet
@@ -20,14 +20,15 @@ from models.predictions import Prediction
 
 LATE = "The request's time was up before its image reached the model."
 NO_REPLICA = "No replica of the model is able to answer."
+MAX_FAILURES = 3  # of replicas with one image, after which the image is no longer requeued: it may be the cause
 TIMER_SECONDS = 0.001  # the resolution of uvloop's timers, which may fire half of it early
 
 
 class Queue:
     """Holds up to `capacity` images that are being decoded or wait for a replica. All replicas take from it.
 
-    Made on the event loop, on which `reserve` and `check_capacity` are called. Any thread may call `submit` and
-    `fail`. The replicas' threads call `next_batch`, `requeue`, `complete` and `fail_waiting`.
+    Made on the event loop, on which `reserve`, `check_capacity` and `fail_admitted` are called. Any thread may call
+    `submit` and `fail`. The replicas' threads and the watchdog call the others.
     """
 
     def __init__(self, capacity: int, replicas: ReplicaSet, rate: ServiceRate, metrics: Metrics) -> None:
@@ -38,6 +39,7 @@ class Queue:
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
         self._waiting: deque[Entry] = deque()
+        self._admitted: set[Entry] = set()  # of requests that are not over; used on the event loop alone
         self._reserved = 0
         self._closed = False
 
@@ -57,9 +59,11 @@ class Queue:
             self.check_capacity(images)
             self._reserved += images
         entries = [Entry(deadline, self._loop.create_future()) for _ in range(images)]
+        self._admitted.update(entries)
         try:
             yield entries
         finally:
+            self._admitted.difference_update(entries)
             for entry in entries:
                 if entry.future.cancel():  # False where the entry has an answer
                     self._drop(entry)
@@ -98,11 +102,20 @@ class Queue:
         self._release(entry)
         self._deliver([entry], [error])
 
+    def refuse(self, entries: Iterable[Entry]) -> None:
+        """Answers images with NotReady: no replica can compute them."""
+        for entry in entries:
+            self.fail(entry, NotReady(NO_REPLICA))
+
+    def fail_admitted(self, error: ServiceError) -> None:
+        """Answers every image that has no answer yet, wherever it is."""
+        unanswered = [entry.future for entry in self._admitted]
+        _set_results(unanswered, [error] * len(unanswered))
+
     def fail_waiting(self) -> None:
         """Answers all waiting images with NotReady: the last replica is lost."""
         with self._changed:
-            for entry in self._waiting:
-                self.fail(entry, NotReady(NO_REPLICA))
+            self.refuse(self._waiting)
             self._waiting.clear()
 
     def next_batch(self, max_batch_size: int, idle_seconds: float) -> Batch | Idle | Closed:
@@ -114,35 +127,33 @@ class Queue:
             while True:
                 if not self._changed.wait_for(lambda: self._waiting or self._closed, idle_seconds):
                     return Idle()
-                entries: list[Entry] = []
-                while self._waiting and len(entries) < max_batch_size:
-                    entry = self._waiting.popleft()
-                    self._release(entry)
-                    if entry.deadline > time.monotonic():
-                        entries.append(entry)
-                    else:  # the event loop is busy and has not cancelled the entry yet
-                        self._metrics.dropped.labels("deadline").inc()
-                        self._deliver([entry], [DeadlineExceeded(LATE)])
-                if entries:
+                if entries := self._take_waiting(max_batch_size):
                     return Batch(entries)
                 if self._closed:
                     return Closed()
 
     def requeue(self, entries: Iterable[Entry]) -> None:
-        """Puts images that a failing replica could not answer in front of all others."""
+        """Puts images that a replica could not answer in front of all others.
+
+        An image that comes back for the MAX_FAILURES-th time is answered with Internal.
+        """
         with self._changed:
             unanswered = [entry for entry in entries if not entry.future.done()]
-            for entry in unanswered:
-                entry.reserved = True
-            self._waiting.extendleft(reversed(unanswered))
-            self._reserved += len(unanswered)
+            for entry in reversed(unanswered):
+                entry.failures += 1
+                if entry.failures == MAX_FAILURES:
+                    self._deliver([entry], [Internal()])
+                else:
+                    entry.reserved = True
+                    self._reserved += 1
+                    self._waiting.appendleft(entry)
             self._changed.notify_all()
 
     def complete(self, entries: Sequence[Entry], outcomes: Sequence[Prediction | ServiceError], seconds: float) -> None:
         """Answers the images of a batch, which took `seconds` in the model; `outcomes` is in the order of `entries`."""
         started = time.monotonic() - seconds
         with self._changed:
-            self._rate.observe(len(entries), seconds, self._replicas.alive)
+            self._rate.observe(len(entries), seconds, max(1, self._replicas.healthy))
         self._metrics.batch_size.observe(len(entries))
         self._metrics.model_seconds.observe(seconds)
         for entry in entries:
@@ -156,6 +167,23 @@ class Queue:
             for entry, outcome in zip(entries, outcomes, strict=True)
         ]
         self._deliver(entries, answers)
+
+    def _take_waiting(self, limit: int) -> list[Entry]:
+        """Takes up to `limit` waiting images, and answers those that are late."""
+        entries: list[Entry] = []
+        try:
+            while self._waiting and len(entries) < limit:
+                entry = self._waiting.popleft()
+                self._release(entry)
+                if entry.deadline > time.monotonic():
+                    entries.append(entry)
+                else:  # the event loop is busy and has not cancelled the entry yet
+                    self._metrics.dropped.labels("deadline").inc()
+                    self._deliver([entry], [DeadlineExceeded(LATE)])
+        except BaseException:
+            self.requeue(entries)
+            raise
+        return entries
 
     def _drop(self, entry: Entry) -> None:
         """Removes a cancelled entry at once, so that abandoned requests do not block new ones."""

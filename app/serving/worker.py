@@ -1,23 +1,20 @@
 """The thread of one model replica: it takes batches from the queue and answers them.
 
-Owns three reactions to failure: it finds the image that makes a batch fail, it makes batches smaller when memory runs
-short, and it stops using a replica that fails its golden check.
+Owns two reactions to failure: it stops using a replica that fails its golden check, and it hands back the images that
+it cannot answer.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from typing import Protocol
 
-import numpy as np
-import torch
-
-from app.errors import BadRequest, Internal, ServiceError
-from app.serving.entry import Batch, Closed, Entry, NetworkInput
+from app.errors import ServiceError
+from app.serving.activity import Activity
+from app.serving.computer import BatchComputer, Replica
+from app.serving.entry import Batch, Closed, Entry
 from app.serving.queue import Queue
-from app.serving.replica_set import ReplicaSet
-from models.predictions import Logits, Prediction
+from app.serving.replica_set import Condition, ReplicaSet
+from models.predictions import Prediction
 
 log = logging.getLogger("vggserve.worker")
 
@@ -25,137 +22,159 @@ OVERFLOW = (
     "The network has no finite logits for this tensor. Its values are far larger than those of normalised pixels."
 )
 MAX_GOLDEN_CHECKS = 3  # failures in a row after which a replica is given up
-GROWTH = 1 / 16  # images that the maximum batch size grows by with each full batch, after it was halved
-
-
-class Replica(Protocol):
-    """One copy of the model on one device. `max_batch_size` is in images."""
-
-    name: str
-    max_batch_size: int
-
-    def compute_logits(self, images: Sequence[NetworkInput]) -> Logits:
-        """N images, as pixels or normalised, -> (N, K) float32 logits."""
-
-    def make_predictions(self, logits: Logits) -> list[Prediction]:
-        """(N, K) logits -> one prediction for each image."""
-
-    def passes_golden_check(self) -> bool:
-        """Whether the replica still gives the trained answer for the golden sample."""
+MAX_FAULTS = 3  # of the thread itself, outside the model and without an image, after which the replica is given up
 
 
 class Worker:
     """Answers batches from `start` until the queue is closed and empty, or the replica is given up.
 
-    A replica that was idle for `golden_check_seconds` gets a golden check. While it fails, the check is repeated after
-    `retry_seconds`.
+    `number` is the replica's in `replicas`. A replica that was idle for `golden_check_seconds` gets a golden check.
+    While it fails, the check is repeated after `retry_seconds`.
     """
 
     def __init__(
         self,
         replica: Replica,
+        number: int,
         queue: Queue,
         replicas: ReplicaSet,
         *,
         golden_check_seconds: float,
         retry_seconds: float,
     ) -> None:
+        self.name = replica.name
+        self.activity = Activity()
         self._replica = replica
+        self._number = number
         self._queue = queue
         self._replicas = replicas
         self._golden_check_seconds = golden_check_seconds
         self._retry_seconds = retry_seconds
-        self._max_batch_size = float(replica.max_batch_size)
+        self._computer = BatchComputer(replica, self.activity.begin)
+        self._held: list[Entry] = []
+        self._lock = threading.Lock()  # of `_held`
+        self._faults = 0
+        self._is_healthy = True
+        self._is_lost = False
+        self._has_ended = False
         self._thread = threading.Thread(target=self._run, name=f"model-{replica.name}", daemon=True)
 
     def start(self) -> None:
         """Starts the thread."""
         self._thread.start()
 
-    def join(self) -> None:
-        """Waits until the thread has ended."""
-        self._thread.join()
+    def join(self, seconds: float | None = None) -> bool:
+        """Waits until the thread has ended, for at most that long. Returns whether it has ended."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def take_back(self) -> list[Entry]:
+        """Returns the images that the thread holds. It will not answer them: its late results are dropped."""
+        with self._lock:
+            held, self._held = self._held, []
+            return held
+
+    def has_died(self) -> bool:
+        """Whether the thread has ended without saying so. Must not be called before `start`."""
+        return not self._thread.is_alive() and not self._has_ended
+
+    def abandon(self) -> None:
+        """Counts the replica as lost and hands back its images, after its thread has died."""
+        self._has_ended = True
+        self.activity.end()
+        self._replicas.set_condition(self._number, Condition.LOST)
+        self._queue.requeue(self.take_back())
+        if not self._replicas.alive:
+            self._queue.fail_waiting()
 
     def _run(self) -> None:
-        while True:
-            outcome = self._queue.next_batch(int(self._max_batch_size), self._golden_check_seconds)
+        try:
+            while self._take_step():
+                pass
+            self._has_ended = True
+            self.activity.end()
+        except BaseException:  # nothing may end this thread silently
+            self.abandon()
+            log.critical("the thread of replica %s has died", self.name, exc_info=True)
+
+    def _take_step(self) -> bool:
+        """Takes and answers one batch. Returns False at the end of the thread.
+
+        Catches BaseException too: extensions that are written in Rust raise one for a fault of theirs.
+        """
+        try:
+            self.activity.end()
+            outcome = self._queue.next_batch(self._computer.max_batch_size, self._golden_check_seconds)
             if isinstance(outcome, Closed):
-                return
+                return False
             is_answered = isinstance(outcome, Batch) and self._answer(outcome.entries)
             del outcome  # the images' memory is free while the next batch is awaited
-            if not is_answered and not self._recover():
-                return
+            return is_answered or self._recover()
+        except BaseException:
+            held = self.take_back()
+            self._queue.requeue(held)
+            self._faults = 0 if held else self._faults + 1
+            if self._is_lost:
+                raise
+            log.exception("the thread of replica %s failed", self.name)
+            return self._recover() if self._faults < MAX_FAULTS else self._give_up()
 
-    def _answer(self, entries: Sequence[Entry]) -> bool:
+    def _hold(self, entries: list[Entry]) -> None:
+        with self._lock:
+            self._held = entries
+
+    def _answer(self, entries: list[Entry]) -> bool:
         """Answers a batch. Returns False, with the images back in the queue, if the replica itself is at fault."""
+        self._hold(entries)
         started = time.monotonic()
-        outcomes = self._compute([entry.pixels for entry in entries if entry.pixels is not None])
+        outcomes = self._computer.compute([entry.pixels for entry in entries if entry.pixels is not None])
         if all(isinstance(outcome, ServiceError) for outcome in outcomes) and not self._passes_golden_check():
-            self._queue.requeue(entries)
+            self._queue.requeue(self.take_back())
             return False
-        self._queue.complete(entries, outcomes, time.monotonic() - started)
-        if len(entries) == int(self._max_batch_size):
-            self._max_batch_size = min(self._max_batch_size + GROWTH, self._replica.max_batch_size)
+        if held := self.take_back():
+            self._complete(held, outcomes, time.monotonic() - started)
+        self._faults = 0
         return True
 
-    def _compute(self, pixels: Sequence[NetworkInput]) -> list[Prediction | ServiceError]:
-        """Returns each image's prediction or error. A batch that fails is halved until the image at fault is alone."""
-        if len(pixels) > self._max_batch_size:  # memory ran short in the other half
-            return self._compute_halves(pixels)
+    def _complete(self, entries: list[Entry], outcomes: list[Prediction | ServiceError], seconds: float) -> None:
         try:
-            logits = self._replica.compute_logits(pixels)
-            predictions = self._replica.make_predictions(logits)
-        except Exception as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                self._max_batch_size = max(1.0, len(pixels) / 2)
-                name, size = self._replica.name, self._max_batch_size
-                log.warning("out of memory on %s: the maximum batch size is now %d", name, size)
-            if len(pixels) > 1:
-                return self._compute_halves(pixels)
-            log.exception("an image failed on %s", self._replica.name)
-            return [Internal()]
-        is_finite: list[bool] = np.logical_and.reduce(np.isfinite(logits), axis=1).tolist()
-        if not all(is_finite):
-            count, name = is_finite.count(False), self._replica.name
-            log.error("%d of %d images got no finite logits on %s", count, len(is_finite), name)
-        return [
-            prediction if finite else _explain_no_answer(image)
-            for prediction, finite, image in zip(predictions, is_finite, pixels, strict=True)
-        ]
-
-    def _compute_halves(self, pixels: Sequence[NetworkInput]) -> list[Prediction | ServiceError]:
-        half = len(pixels) // 2
-        return self._compute(pixels[:half]) + self._compute(pixels[half:])
+            self._queue.complete(entries, outcomes, seconds)
+        except BaseException:
+            self._hold(entries)
+            raise
 
     def _recover(self) -> bool:
         """Repeats the golden check until the replica passes it. Returns False once the replica is given up.
 
         A replica takes no batch while it fails.
         """
-        for failures in range(MAX_GOLDEN_CHECKS):
+        for _ in range(MAX_GOLDEN_CHECKS):
             if self._passes_golden_check():
-                if failures:
-                    log.info("replica %s passes its golden check again", self._replica.name)
-                    self._replicas.mark_healthy()
+                if not self._is_healthy:
+                    log.info("replica %s passes its golden check again", self.name)
+                    self._is_healthy = True
+                    self._replicas.set_condition(self._number, Condition.HEALTHY)
                 return True
-            if not failures:
-                log.error("replica %s fails its golden check and is taken out", self._replica.name)
-                self._replicas.mark_unhealthy()
+            if self._is_healthy:
+                log.error("replica %s fails its golden check and is taken out", self.name)
+                self._is_healthy = False
+                self._replicas.set_condition(self._number, Condition.UNHEALTHY)
+            self.activity.end()
             time.sleep(self._retry_seconds)
-        log.critical("replica %s is given up after %d failed golden checks", self._replica.name, MAX_GOLDEN_CHECKS)
-        self._replicas.mark_lost()
+        return self._give_up()
+
+    def _give_up(self) -> bool:
+        self._is_lost = True
+        log.critical("replica %s is given up for good", self.name)
+        self._replicas.set_condition(self._number, Condition.LOST)
         if not self._replicas.alive:
             self._queue.fail_waiting()
         return False
 
     def _passes_golden_check(self) -> bool:
+        self.activity.begin()
         try:
             return self._replica.passes_golden_check()
-        except Exception:
-            log.exception("the golden check failed on %s", self._replica.name)
+        except BaseException:
+            log.exception("the golden check failed on %s", self.name)
             return False
-
-
-def _explain_no_answer(image: NetworkInput) -> ServiceError:
-    """Pixels always have finite logits on a healthy replica. A caller's normalised pixels can have any size."""
-    return BadRequest(OVERFLOW) if image.dtype == np.float32 else Internal()

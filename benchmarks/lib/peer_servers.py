@@ -7,18 +7,17 @@ does. They answer with one label and its probability, which is less work than th
 """
 
 import argparse
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import uvicorn
 from fastapi import FastAPI, UploadFile
-from PIL import Image
 from torch import Tensor
 
 from models.checkpoint import read_checkpoint, restore_model
-from models.preprocess import normalise, preprocess
+from models.image_files import read_pixels
+from models.normalise import normalise
 
 PeerAnswer = dict[str, str | float]
 
@@ -35,8 +34,7 @@ class PeerNetwork:
 
     def decode(self, image: bytes) -> Tensor:
         """An image file's bytes -> (C, S, S) float32."""
-        with Image.open(io.BytesIO(image)) as opened:
-            batch = torch.from_numpy(preprocess(opened, self._preprocessing)[None].copy())
+        batch = torch.from_numpy(read_pixels(image, self._preprocessing)[None].copy())
         return normalise(batch, self._preprocessing)[0].contiguous()
 
     @torch.inference_mode()

@@ -12,7 +12,8 @@ from models import checkpoint
 from models.checkpoint import Checkpoint
 from models.export.model_card import CHECKPOINT_NAME, model_card
 from models.export.parity import RunExport
-from models.preprocess import Pixels, normalise
+from models.normalise import normalise
+from models.preprocess import Pixels
 
 
 def write_hf(found: Checkpoint, folder: Path) -> RunExport:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from models.checkpoint import Checkpoint, restore_model
 from models.export.parity import RunExport
 from models.inference.fuse import fuse
-from models.preprocess import Pixels, normalise
+from models.normalise import normalise
+from models.preprocess import Pixels
 
 INPUT, OUTPUTS = "pixels", ("logits", "probabilities")
 MAX_BYTES = 3 * 2**29  # of weights: a file of protobuf ends at 2 GiB, and torch would split it from here on

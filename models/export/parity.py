@@ -12,7 +12,8 @@ from torch import Tensor
 
 from models.checkpoint import Checkpoint, CheckpointMetadata, restore_model
 from models.golden import golden_pixels, largest_probability_change
-from models.preprocess import Pixels, normalise
+from models.normalise import normalise
+from models.preprocess import Pixels
 from models.probabilities import softmax
 
 RunExport = Callable[[Pixels], dict[str, NDArray[np.float32]]]

@@ -19,7 +19,8 @@ from models.export.parity import RunExport
 from models.inference.fuse import fuse
 from models.networks.registry import BATCH_NORM_SUFFIX, Architecture
 from models.networks.vgg import HIDDEN, STRIDE, VGG
-from models.preprocess import Pixels, Preprocessing, normalise
+from models.normalise import normalise
+from models.preprocess import Pixels, Preprocessing
 
 NAMES = ("vgg11", "vgg13", "vgg16", "vgg19")  # each also with _bn
 GRID = 7  # the side of the map that the first layer of timm's head takes

@@ -15,10 +15,12 @@ from app.health import Health, Phase
         (Phase.CLOSED, True, False),
         (Phase.FAILED, False, False),
         (Phase.LOST, False, False),
+        (Phase.STUCK, True, False),
+        (Phase.HUNG, False, False),
     ],
 )
 def test_liveness_and_readiness_of_each_phase(phase: Phase, live: bool, ready: bool) -> None:
-    """Only `ready` is ready; all phases but `failed` and `lost` are live."""
+    """Only `ready` is ready; all phases but `failed`, `lost` and `hung` are live."""
     health = Health()
     health.enter(phase)
     assert (health.live, health.ready) == (live, ready)

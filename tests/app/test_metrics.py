@@ -28,3 +28,10 @@ def test_two_services_do_not_add_up() -> None:
     first, second = Metrics(), Metrics()
     first.requests.labels("/predict", "200").inc()
     assert b'route="/predict"' not in second.render()
+
+
+def test_counters_are_shown_before_they_count() -> None:
+    """A series that is 0 is there from the start, so that an alert on its growth works."""
+    text = Metrics().render().decode()
+    for name in ("vgg_image_warnings_total", "vgg_log_lines_dropped_total"):
+        assert f"{name} 0.0" in text

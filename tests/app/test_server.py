@@ -19,6 +19,7 @@ from app.service import Service
 from app.settings import Settings
 from tests.fakes.checkpoints import write_small_checkpoint
 from tests.fakes.images import encoded, random_image
+from tests.fakes.service import ZYGOTE
 
 pytestmark = pytest.mark.anyio
 IMAGE = encoded(random_image())
@@ -80,8 +81,8 @@ class WatchedServer(Server):
         """Returns when the reload that a signal has asked for is over."""
         await self.hung_up.wait()
         self.hung_up.clear()
-        assert self._reloading is not None
-        await self._reloading
+        assert self._reloads
+        await asyncio.gather(*self._reloads)
 
     def _on_hangup(self) -> None:
         super()._on_hangup()
@@ -97,7 +98,7 @@ class WatchedServer(Server):
 @asynccontextmanager
 async def running(checkpoint: Path, **settings: object) -> AsyncIterator[tuple[WatchedServer, "asyncio.Task[None]"]]:
     """A server with a loaded model, and the task that ends with it."""
-    app = create_app(Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32", **settings}))
+    app = create_app(Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32", **settings}), ZYGOTE)
     config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = WatchedServer(config, app.state.service)
     serving = asyncio.create_task(server.serve())
@@ -116,7 +117,7 @@ async def test_what_is_loaded_is_left_out_of_garbage_collection(checkpoint: Path
     async with running(checkpoint) as (server, _):
         gc.disable()
         try:
-            loading = create_app(Settings.model_validate({"checkpoint": checkpoint}))
+            loading = create_app(Settings.model_validate({"checkpoint": checkpoint}), ZYGOTE)
             assert await Server(uvicorn.Config(loading), loading.state.service).on_tick(1) is False
             assert not gc.isenabled()
             assert await server.on_tick(1) is False

@@ -11,7 +11,7 @@ from PIL import Image
 from examples import segment
 from examples.scenes import CLASSES, SIZE, scenes
 from examples.segment import PALETTE, intersection_over_union, main, network, picture, predict, train
-from models.preprocess import normalise
+from models.normalise import normalise
 
 
 def test_the_same_seed_draws_the_same_scenes() -> None:

@@ -30,7 +30,7 @@ class FakeReplica:
         self.gate = threading.Event()
         self._entered = threading.Semaphore(0)
         self.batches: list[list[int]] = []
-        self.fault: Callable[[list[int]], Exception | None] = lambda _: None
+        self.fault: Callable[[list[int]], BaseException | None] = lambda _: None
         self.golden_checks: deque[bool] = deque()
         if is_open:
             self.gate.set()
@@ -98,12 +98,19 @@ async def running(
     replicas: ReplicaSet | None = None,
     rate: ServiceRate | None = None,
     metrics: Metrics | None = None,
+    workers: list[Worker] | None = None,
+    queue_type: type[Queue] = Queue,
 ) -> AsyncIterator[Queue]:
-    """A queue whose replicas work until the end of the block, and repeat failed golden checks without a pause."""
+    """A queue whose replicas work until the end of the block, and repeat failed golden checks without a pause.
+
+    The workers are added to `workers`.
+    """
     replicas = replicas or ReplicaSet(len(fakes), lambda: None)
-    queue = Queue(capacity, replicas, rate or ServiceRate(), metrics or Metrics())
-    workers = [
-        Worker(fake, queue, replicas, golden_check_seconds=golden_check_seconds, retry_seconds=0.0) for fake in fakes
+    queue = queue_type(capacity, replicas, rate or ServiceRate(), metrics or Metrics())
+    workers = [] if workers is None else workers
+    workers += [
+        Worker(fake, number, queue, replicas, golden_check_seconds=golden_check_seconds, retry_seconds=0.0)
+        for number, fake in enumerate(fakes)
     ]
     for worker in workers:
         worker.start()

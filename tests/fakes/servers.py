@@ -10,6 +10,7 @@ import uvicorn
 
 from app.main import create_app
 from app.settings import Settings
+from tests.fakes.service import ZYGOTE
 
 
 class _ThreadServer(uvicorn.Server):
@@ -28,7 +29,7 @@ class _ThreadServer(uvicorn.Server):
 @contextmanager
 def listening(checkpoint: Path, **settings: object) -> Iterator[str]:
     """The URL of a server that has loaded its model."""
-    app = create_app(Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32", **settings}))
+    app = create_app(Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32", **settings}), ZYGOTE)
     server = _ThreadServer(uvicorn.Config(app, port=0, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -8,10 +8,13 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from app.decoding.zygote import Zygote
 from app.main import create_app
 from app.service import RETRY_SECONDS
 from app.serving.pipeline import Pipeline
 from app.settings import Settings
+
+ZYGOTE = Zygote()  # shared by all services of the tests; conftest.py closes it
 
 
 @asynccontextmanager
@@ -19,7 +22,8 @@ async def serving(
     checkpoint: Path, *, retry_seconds: float = RETRY_SECONDS, **settings: object
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service in this process that has loaded its model."""
-    app = create_app(Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32", **settings}), retry_seconds)
+    values = {"checkpoint": checkpoint, "dtype": "float32", "decode_threads": 2, **settings}
+    app = create_app(Settings.model_validate(values), ZYGOTE, retry_seconds)
     async with app.router.lifespan_context(app), client_of(app) as client:
         await app.state.starting
         yield client

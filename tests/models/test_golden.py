@@ -9,7 +9,8 @@ from PIL import Image
 
 from models.golden import GoldenSample, golden_pixels, largest_probability_change, record_golden_sample
 from models.networks.registry import Architecture, build_network
-from models.preprocess import Preprocessing, normalise, preprocess
+from models.normalise import normalise
+from models.preprocess import Preprocessing, preprocess
 from models.probabilities import softmax
 
 PREPROCESSING = Preprocessing(32, 40, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))

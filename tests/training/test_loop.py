@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.golden import largest_probability_change
-from models.preprocess import normalise
+from models.normalise import normalise
 from training.data.dataset import Dataset, Split, load_dataset
 from training.distributed import Processes
 from training.errors import TrainingError

@@ -13,7 +13,8 @@ from PIL import Image
 from models.checkpoint import CheckpointMetadata, read_checkpoint, write_checkpoint
 from models.golden import record_golden_sample
 from models.networks.registry import Architecture, build_network
-from models.preprocess import Preprocessing, normalise
+from models.normalise import normalise
+from models.preprocess import Preprocessing
 from models.probabilities import softmax
 from tests.fakes.checkpoints import LABELS
 from tests.fakes.images import random_image

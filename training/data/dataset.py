@@ -1,6 +1,6 @@
 """From a data set's name to splits of labelled pixels, ready for the network.
 
-Owns reading the images, their statistics and fingerprints. Every image passes through `models.preprocess.pixels`, as it
+Owns reading the images, their statistics and fingerprints. Every image passes through `models.preprocess`, as it
 will when served.
 """
 
@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from models.checkpoint import is_unicode_text
-from models.image_formats import FORMATS
+from models.formats.plain import ImageFault
+from models.image_files import read_pixels
 from models.preprocess import Pixels, Preprocessing, preprocess
 from training.data.sources import DataError, Item, find_source
 from training.data.splits import Duplicates, complete_splits, find_duplicates
@@ -157,7 +158,7 @@ def _square(image: Path | Image.Image, stored: Preprocessing, plain: Preprocessi
     try:
         kept = _pixels(image, stored)
         seen = kept if stored == plain else _pixels(image, plain)
-    except Exception as error:  # on broken files Pillow raises a dozen kinds, from OSError to struct.error
+    except (OSError, ImageFault) as error:
         return DataError(f"{image} cannot be read as an image ({one_line_message(error)})")
     return kept, hashlib.sha256(seen.tobytes()).digest()
 
@@ -165,8 +166,7 @@ def _square(image: Path | Image.Image, stored: Preprocessing, plain: Preprocessi
 def _pixels(image: Path | Image.Image, preprocessing: Preprocessing) -> Pixels:
     if isinstance(image, Image.Image):
         return preprocess(image, preprocessing)
-    with Image.open(image, formats=list(FORMATS)) as opened:
-        return preprocess(opened, preprocessing)
+    return read_pixels(image.read_bytes(), preprocessing)
 
 
 def _check_labels(labels: tuple[str, ...]) -> None:

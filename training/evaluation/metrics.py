@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.preprocess import Preprocessing, normalise
+from models.normalise import normalise
+from models.preprocess import Preprocessing
 from models.probabilities import Calibration, prediction_sets, softmax
 
 COVERAGES = (0.8, 0.9, 0.95, 0.99)

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from app.errors import problem_response
+from app.http.problems import problem_response
 from app.http.protocol import BoundedProtocol
 from app.main import create_app
 from app.settings import Settings
+from tests.fakes.service import ZYGOTE
 
 pytestmark = pytest.mark.anyio
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -344,7 +345,7 @@ async def test_the_service_answers_and_counts_what_cannot_be_parsed(
     request_bytes: bytes, status: int, code: str
 ) -> None:
     """The answer is a problem document with an id, the connection closes, and the metrics count it."""
-    app = create_app(Settings.model_validate({}))
+    app = create_app(Settings.model_validate({}), ZYGOTE)
     async with listening(app) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request_bytes)
@@ -366,7 +367,7 @@ async def test_the_service_answers_and_counts_what_cannot_be_parsed(
 )
 async def test_every_get_route_answers_head(path: str) -> None:
     """HEAD has the status and the type of GET, and no body (RFC 9110, section 9.3.2)."""
-    async with listening(create_app(Settings.model_validate({}))) as port:
+    async with listening(create_app(Settings.model_validate({}), ZYGOTE)) as port:
         heads = {}
         for method in ("GET", "HEAD"):
             head, body = await ask(port, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())

@@ -2,32 +2,29 @@
 
 import asyncio
 import base64
-import gc
-import weakref
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import torch
 
-from app.decoding.images import decode
-from app.errors import UndecodableImage
 from app.http.schemas import ModelInfo, Predictions
 from app.main import create_app
 from app.serving.entry import NetworkInput
 from app.settings import Settings
 from models.checkpoint import read_checkpoint, restore_model
+from models.normalise import normalise
 from models.predictions import Logits
-from models.preprocess import normalise, preprocess
+from models.preprocess import preprocess
 from models.probabilities import Calibration, prediction_sets, quantile_table, ranked_scores, softmax
 from models.typicality import energy, typicality
 from tests.fakes.checkpoints import LABELS, write_small_checkpoint
 from tests.fakes.gates import Gate
 from tests.fakes.images import encoded, random_image
-from tests.fakes.service import app_of, client_of, pipeline_of, serving
+from tests.fakes.service import ZYGOTE, app_of, client_of, pipeline_of, serving
 
 pytestmark = pytest.mark.anyio
 PROBLEM = "application/problem+json"
@@ -409,47 +406,6 @@ async def test_a_failure_of_the_model_is_never_shown(checkpoint: Path, caplog: p
     assert "CUDA" in caplog.text
 
 
-async def test_a_failure_of_the_decoding_is_never_shown(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An unforeseen error there is answered at once, with the same fixed sentence, and logged."""
-
-    def fail(*_: object) -> NoReturn:
-        raise RuntimeError("no such thing")
-
-    async with serving(checkpoint) as client:
-        monkeypatch.setattr("app.serving.pipeline.decode", fail)
-        response = await client.post("/predict", content=IMAGE)
-    assert code(response) == (500, "internal")
-    assert "no such thing" not in response.text
-    assert "no such thing" in caplog.text
-
-
-@pytest.mark.parametrize("others", [[], [IMAGE]])
-async def test_an_image_that_fails_is_freed_with_its_answer(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, others: list[bytes]
-) -> None:
-    """Its error is in no cycle, which would keep the image's bytes until a garbage collection."""
-    errors: list[weakref.ref[Exception]] = []
-
-    def watched(*arguments: Any) -> Any:
-        try:
-            return decode(*arguments)
-        except UndecodableImage as error:
-            errors.append(weakref.ref(error))
-            raise
-
-    async with serving(checkpoint) as client:
-        monkeypatch.setattr("app.serving.pipeline.decode", watched)
-        gc.disable()
-        try:
-            files = [("file", image) for image in (BROKEN, *others)]
-            assert (await client.post("/predict", files=files)).status_code == (200 if others else 422)
-            assert [error() for error in errors] == [None]
-        finally:
-            gc.enable()
-
-
 async def test_a_model_that_starts_failing_is_neither_ready_nor_live(checkpoint: Path) -> None:
     """When the only replica fails its golden check again and again, probes say so and callers are sent away."""
     async with serving(checkpoint, retry_seconds=0.0) as client:
@@ -494,7 +450,7 @@ async def test_two_replicas_answer_from_one_queue(checkpoint: Path) -> None:
 
 async def test_before_it_is_loaded_the_service_is_live_and_not_ready(checkpoint: Path) -> None:
     """While loading, probes are answered and everything else is told to come back."""
-    app = create_app(Settings.model_validate({"checkpoint": checkpoint}))
+    app = create_app(Settings.model_validate({"checkpoint": checkpoint}), ZYGOTE)
     async with client_of(app) as client:
         assert (await client.get("/health/live")).status_code == 200
         response = await client.get("/health/ready")

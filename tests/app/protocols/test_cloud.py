@@ -12,7 +12,7 @@ from app.http.schemas import PredictionItem
 from app.main import create_app
 from app.settings import Settings
 from tests.fakes.images import encoded, random_image
-from tests.fakes.service import client_of, serving
+from tests.fakes.service import ZYGOTE, client_of, serving
 
 pytestmark = pytest.mark.anyio
 IMAGES = [encoded(random_image(seed)) for seed in range(2)]
@@ -118,7 +118,7 @@ async def test_the_model_is_listed_and_ready(client: httpx.AsyncClient) -> None:
 async def test_before_the_model_is_loaded_probes_fail(checkpoint: Path) -> None:
     """All of them with 503."""
     settings = Settings.model_validate({"checkpoint": checkpoint, "vertex_health_route": PROBE})
-    client = client_of(create_app(settings))
+    client = client_of(create_app(settings, ZYGOTE))
     for path in ("/ping", PROBE, "/v1/models", "/v1/models/vgg11_bn"):
         assert (await client.get(path)).status_code == 503
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from models.checkpoint import read_checkpoint, restore_model
-from models.preprocess import normalise, preprocess
+from models.normalise import normalise
+from models.preprocess import preprocess
 from models.probabilities import softmax
 from tests.fakes.checkpoints import LABELS
 from tests.fakes.images import encoded, random_image

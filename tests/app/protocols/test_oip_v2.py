@@ -14,12 +14,13 @@ from app.health import Phase
 from app.main import VERSION, create_app
 from app.settings import Settings
 from models.checkpoint import read_checkpoint, restore_model
-from models.preprocess import normalise, preprocess
+from models.normalise import normalise
+from models.preprocess import preprocess
 from models.probabilities import softmax
 from tests.fakes.checkpoints import LABELS
 from tests.fakes.gates import Gate
 from tests.fakes.images import encoded, random_image
-from tests.fakes.service import app_of, client_of, serving
+from tests.fakes.service import ZYGOTE, app_of, client_of, serving
 
 pytestmark = pytest.mark.anyio
 IMAGES = [encoded(random_image(seed)) for seed in range(3)]
@@ -306,7 +307,7 @@ async def test_a_full_queue_is_429(checkpoint: Path) -> None:
 
 async def test_before_the_model_is_loaded_nothing_is_ready(checkpoint: Path) -> None:
     """The server is alive and knows no model yet."""
-    client = client_of(create_app(Settings.model_validate({"checkpoint": checkpoint})))
+    client = client_of(create_app(Settings.model_validate({"checkpoint": checkpoint}), ZYGOTE))
     assert (await client.get("/v2/health/live")).status_code == 200
     response = await client.get("/v2/health/ready")
     assert (response.status_code, response.json()["ready"]) == (503, False)

@@ -13,7 +13,8 @@ from models.checkpoint import Checkpoint, CheckpointError, read_checkpoint, rest
 from models.golden import record_golden_sample
 from models.inference.fuse import fuse
 from models.networks.registry import build_network
-from models.preprocess import Pixels, normalise, preprocess
+from models.normalise import normalise
+from models.preprocess import Pixels, preprocess
 from tests.fakes.images import random_image
 
 DTYPES = ("float32", "bfloat16")

@@ -3,15 +3,18 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
-from app.errors import BadRequest, Internal, NotReady
-from app.serving.entry import NetworkInput
+from app.errors import BadRequest, Internal, NotReady, ServiceError
+from app.serving.entry import Batch, Closed, Entry, Idle, NetworkInput
+from app.serving.queue import Queue
 from app.serving.replica_set import ReplicaSet
-from models.predictions import Logits
+from app.serving.worker import Worker
+from models.predictions import Logits, Prediction
 from tests.fakes.replicas import NEVER, Client, FakeReplica, running
 
 pytestmark = pytest.mark.anyio
@@ -179,3 +182,139 @@ async def test_a_tensor_without_finite_logits_is_its_callers_fault() -> None:
         queue.submit(client.entries[0], np.ones((3, 1, 1), dtype=np.float32))
         [outcome] = await client.outcomes()
     assert isinstance(outcome, BadRequest)
+
+
+class PanicError(BaseException):
+    """What an extension that is written in Rust raises for a fault of its own."""
+
+
+async def test_an_error_that_is_no_exception_fails_one_image_alone() -> None:
+    """A BaseException in the model ends no thread: the image at fault is found, and later ones are answered."""
+    replica = FakeReplica(max_batch_size=8)
+    replica.fault = lambda values: PanicError() if 5 in values else None
+    async with running(replica) as queue:
+        outcomes = await Client(queue, *range(8)).outcomes()
+        assert [isinstance(outcome, Internal) for outcome in outcomes] == [value == 5 for value in range(8)]
+        assert await Client(queue, 9).values() == [9]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
+)
+async def test_short_memory_outside_a_gpu_halves_the_batch(error: Exception) -> None:
+    """Python's MemoryError and torch's error on a CPU count as short memory, also behind the network."""
+
+    class Short(FakeReplica):
+        def make_predictions(self, logits: Logits) -> list[Prediction]:
+            if len(logits) > 2:
+                raise error
+            return super().make_predictions(logits)
+
+    replica = Short(max_batch_size=4, is_open=False)
+    async with running(replica) as queue:
+        first = Client(queue, 0)
+        await replica.entered()
+        others = Client(queue, 1, 2, 3, 4, 5, 6)
+        replica.gate.set()
+        assert await first.values() + await others.values() == list(range(7))
+    assert [len(batch) for batch in replica.batches] == [1, 4, 2, 2, 2]
+
+
+async def test_predictions_of_a_wrong_number_are_an_error_of_the_replica() -> None:
+    """A replica that returns fewer predictions than images is found out, and no image waits for ever."""
+
+    class Forgetful(FakeReplica):
+        def make_predictions(self, logits: Logits) -> list[Prediction]:
+            return super().make_predictions(logits)[:-1]
+
+    async with running(Forgetful()) as queue:
+        outcomes = await Client(queue, 1, 2).outcomes()
+    assert all(isinstance(outcome, Internal) for outcome in outcomes)
+
+
+class BrokenQueue(Queue):
+    """A queue whose methods fail as often as a test says."""
+
+    failures: ClassVar[dict[str, int]] = {}
+
+    def fail_now(self, name: str) -> None:
+        if self.failures.get(name):
+            self.failures[name] -= 1
+            raise MemoryError(name)
+
+    def next_batch(self, max_batch_size: int, idle_seconds: float) -> Batch | Idle | Closed:
+        outcome = super().next_batch(max_batch_size, idle_seconds)
+        if isinstance(outcome, Batch) and self.failures.get("next_batch"):
+            self.requeue(outcome.entries)
+            self.fail_now("next_batch")
+        return outcome
+
+    def complete(self, entries: Sequence[Entry], outcomes: Sequence[Prediction | ServiceError], seconds: float) -> None:
+        self.fail_now("complete")
+        super().complete(entries, outcomes, seconds)
+
+    def fail_waiting(self) -> None:
+        self.fail_now("fail_waiting")
+        super().fail_waiting()
+
+
+async def test_a_fault_of_the_thread_requeues_its_images() -> None:
+    """An error outside the model counts as the replica's, and its images are answered at the next try."""
+    BrokenQueue.failures = {"complete": 1}
+    replica = FakeReplica()
+    async with running(replica, queue_type=BrokenQueue) as queue:
+        assert await Client(queue, 1, 2).values() == [1, 2]
+    assert replica.batches == [[1, 2], [1, 2]]
+
+
+async def test_an_image_is_not_tried_for_ever() -> None:
+    """After three failures of the thread the image is answered with an error, and the replica works on."""
+    BrokenQueue.failures = {"complete": 3}
+    replica = FakeReplica()
+    async with running(replica, queue_type=BrokenQueue) as queue:
+        [outcome] = await Client(queue, 1).outcomes()
+        assert isinstance(outcome, Internal)
+        assert await Client(queue, 2).values() == [2]
+    assert replica.batches == [[1], [1], [1], [2]]
+
+
+async def test_a_thread_that_only_fails_gives_its_replica_up() -> None:
+    """Faults in a row without an image lose the replica, and no image waits for it."""
+    BrokenQueue.failures = {"next_batch": 3}
+    replicas = ReplicaSet(1, lambda: None)
+    async with running(FakeReplica(), replicas=replicas, queue_type=BrokenQueue) as queue:
+        [outcome] = await Client(queue, 1).outcomes()
+    assert isinstance(outcome, Internal | NotReady)
+    assert replicas.alive == 0
+
+
+async def test_a_fault_while_a_replica_is_given_up_loses_nothing() -> None:
+    """The thread ends, and its images and those that wait are answered nevertheless."""
+    BrokenQueue.failures = {"fail_waiting": 1}
+    replica, replicas = FakeReplica(), ReplicaSet(1, lambda: None)
+    replica.fault = lambda _: RuntimeError("CUDA error: device lost")
+    replica.golden_checks.extend([False] * 5)
+    async with running(replica, replicas=replicas, queue_type=BrokenQueue) as queue:
+        outcomes = await Client(queue, 1, 2).outcomes()
+    assert all(isinstance(outcome, NotReady) for outcome in outcomes)
+
+
+async def test_a_thread_that_has_died_is_abandoned() -> None:
+    """What ends the thread itself is told apart from its orderly end, and its images are answered."""
+    BrokenQueue.failures = {"fail_waiting": 2}
+    replica, replicas, workers = FakeReplica(), ReplicaSet(1, lambda: None), list[Worker]()
+    replica.fault = lambda _: RuntimeError("CUDA error: device lost")
+    replica.golden_checks.extend([False] * 5)
+    unhandled: list[object] = []
+    before, threading.excepthook = threading.excepthook, unhandled.append
+    try:
+        async with running(replica, replicas=replicas, workers=workers, queue_type=BrokenQueue) as queue:
+            client = Client(queue, 1)
+            await asyncio.to_thread(workers[0].join)
+            assert workers[0].activity.current is None
+            workers[0].abandon()
+            [outcome] = await client.outcomes()
+    finally:
+        threading.excepthook = before
+    assert isinstance(outcome, NotReady)
+    assert len(unhandled) == 1

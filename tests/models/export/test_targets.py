@@ -31,7 +31,8 @@ from models.export.parity import RunExport
 from models.export.targets import TARGETS, ExportTarget
 from models.golden import GoldenSample, record_golden_sample
 from models.networks.registry import Architecture, build_network
-from models.preprocess import Pixels, Preprocessing, normalise, preprocess
+from models.normalise import normalise
+from models.preprocess import Pixels, Preprocessing, preprocess
 from models.probabilities import softmax
 from tests.fakes.images import random_image
 from tests.fakes.lively import lively

@@ -1,0 +1,96 @@
+"""The server's side of one decoder process: the connection, and the file that the process decodes at the moment."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from app.decoding.messages import JOB, REPLY
+from app.errors import ServiceError
+from models.preprocess import Pixels
+
+log = logging.getLogger("vggserve.decoding")
+
+Deliver = Callable[[Pixels | ServiceError], None]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One file. `cost` is 0, or the memory that a decoder has found it to need, in bytes."""
+
+    data: bytes
+    deliver: Deliver
+    cost: int = 0
+    decoder: "Decoder | None" = None
+    is_cancelled: bool = False
+
+
+class Owner(Protocol):
+    """What a decoder tells about itself."""
+
+    def move_aside(self, decoder: "Decoder") -> None:
+        """The file has taken `slow_seconds`."""
+
+    def finish(self, decoder: "Decoder", job: Job, kind: int, warnings: int, payload: bytes) -> None:
+        """A reply has arrived. Raises ValueError if it is none that a decoder gives."""
+
+    def lose(self, decoder: "Decoder") -> None:
+        """The process has ended, or is to end."""
+
+
+class Decoder(asyncio.Protocol):
+    """A process that decodes one file at a time. `largest_reply` is in bytes of payload."""
+
+    def __init__(self, owner: Owner, pid: int, slow_seconds: float, largest_reply: int) -> None:
+        self.pid = pid
+        self.job: Job | None = None
+        self._owner, self._slow_seconds, self._largest_reply = owner, slow_seconds, largest_reply
+        self._received = bytearray()
+        self._started = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the current file has taken so far."""
+        return time.monotonic() - self._started
+
+    def run(self, job: Job) -> None:
+        """Sends a file to the process, which must have none."""
+        self.job, self._started = job, time.monotonic()
+        self._timer = asyncio.get_running_loop().call_later(self._slow_seconds, self._owner.move_aside, self)
+        self._transport.writelines((JOB.pack(len(job.data), job.cost), job.data))
+
+    def end(self) -> None:
+        """Ends the connection. `lose` follows."""
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Hands on a reply that is complete. A process that sends anything else is ended."""
+        self._received += data
+        if len(self._received) < REPLY.size:
+            return
+        kind, warnings, size = REPLY.unpack_from(self._received)
+        if (job := self.job) is None or size > self._largest_reply:
+            self.end()
+        elif len(self._received) >= REPLY.size + size:
+            payload = bytes(self._received[REPLY.size :])
+            self._received.clear()
+            self._stop_timer()
+            try:
+                self._owner.finish(self, job, kind, warnings, payload)
+            except ValueError:
+                log.exception("a decoder process sent what is no reply")
+                self.end()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._stop_timer()
+        self._owner.lose(self)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

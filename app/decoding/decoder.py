@@ -1,0 +1,94 @@
+"""A decoder process: it decodes one image file after another, within limits of time and memory.
+
+A file that makes it crash, loop or run out of memory costs that file alone.
+"""
+
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from app.decoding.images import count_warnings, decode_plain, estimate_bytes, inspect
+from app.decoding.messages import COST, COSTLY, ERROR, JOB, PIXELS, REPLY, Task, encode_error
+from app.errors import Overloaded, ServiceError
+
+# Memory that a decoder may take without asking, in bytes beside the file itself. Photographs of 12 million pixels need
+# less. An image that needs more waits until the memory of all costly images leaves room for it.
+FREE_BYTES = 64 * 2**20
+# CPU time of a file. Every 100 MB of pixels took at most 0.4 s on a slow core, so this is several times what is needed.
+CPU_SECONDS = 2.0
+CPU_SECONDS_PER_BYTE = 2e-8
+OPEN_FILES = 16
+
+
+Answer = Callable[[bytes, int, Task], tuple[int, bytes]]
+
+
+def serve(connection: socket.socket, task: Task, answer: Answer) -> None:
+    """Answers the jobs that arrive on `connection` until it is closed. After a costly one it returns at once.
+
+    The end of the process frees all memory that the costly image took.
+    """
+    warnings = _Counter()
+    count_warnings(warnings.increase)
+    _limit_resources()
+    used_bytes = _data_bytes()
+    with connection, connection.makefile("rb") as jobs:
+        while header := jobs.read(JOB.size):
+            size, granted = JOB.unpack(header)
+            # While it is read and inspected, the file is in memory up to four times.
+            limit = used_bytes + 4 * size + FREE_BYTES + granted
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
+            signal.setitimer(signal.ITIMER_PROF, cpu_seconds(granted))  # its signal ends the process
+            kind, payload = answer(jobs.read(size), granted, task)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            connection.sendall(REPLY.pack(kind, warnings.count, len(payload)) + payload)
+            warnings.count = 0
+            if granted:
+                return
+
+
+def cpu_seconds(granted: int) -> float:
+    """The CPU time that an image may take, of which decoding may take `granted` bytes of memory."""
+    return CPU_SECONDS + CPU_SECONDS_PER_BYTE * granted
+
+
+def answer(data: bytes, granted: int, task: Task) -> tuple[int, bytes]:
+    """The kind and payload of the reply to a file: its pixels, an error, or what it costs.
+
+    The cost is told where it is more than FREE_BYTES + `granted`.
+    """
+    try:
+        plain = inspect(data, task.max_image_pixels)
+        cost = estimate_bytes(plain, task.preprocessing)
+        if cost > FREE_BYTES + granted:
+            return COSTLY, COST.pack(cost)
+        return PIXELS, decode_plain(plain, task.preprocessing).tobytes()
+    except ServiceError as error:
+        return ERROR, encode_error(error)
+    except MemoryError:
+        return ERROR, encode_error(Overloaded("There was not enough memory to decode the image."))
+
+
+class _Counter:
+    count = 0
+
+    def increase(self) -> None:
+        self.count += 1
+
+
+def _limit_resources() -> None:
+    """Makes the process the first that the kernel ends where memory is short, and keeps it from files."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+
+
+def _data_bytes() -> int:
+    """The memory that RLIMIT_DATA counts, as the process has it now, in bytes (proc(5), statm: pages)."""
+    return int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGE_SIZE")
