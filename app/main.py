@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from app.decoding.zygote import Zygote
 from app.errors import MethodNotAllowed, NotFound
+from app.http.docs import docs_routes
 from app.http.middleware import ErrorMiddleware, RequestMiddleware
 from app.http.rehearsal import check_answers
 from app.http.routes import guarded_routes, metrics_routes, open_routes
@@ -72,6 +73,7 @@ def create_app(
     routers = (
         guarded_routes,
         open_routes,
+        docs_routes,
         *((metrics_routes,) if settings.metrics_port is None else ()),
         infer_routes,
         metadata_routes,
@@ -88,6 +90,7 @@ def create_app(
         lifespan=lifespan,
         routes=[route for router in routers for route in router.routes],
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
         exception_handlers={HTTPException: _raise_routing_error},
     )
