@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from models.checkpoint import CheckpointMetadata, write_checkpoint
+from models.checkpoint import write_checkpoint
 from models.golden import record_golden_sample
+from models.metadata import CheckpointMetadata
 from models.networks.registry import Architecture, build_network
 from models.networks.vgg import HEADS
 from models.preprocess import Preprocessing

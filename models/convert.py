@@ -2,113 +2,126 @@
 
 `python -m models.convert IN --labels labels.txt --out OUT.safetensors` makes a checkpoint of weights
 from elsewhere and asks for what they cannot tell; `python -m models.convert IN.safetensors --to onnx
---out OUT` makes something else of a checkpoint. Owns its flags and the presets of preprocessing; knows
-nothing of the files' insides.
+--out OUT` makes something else of a checkpoint. Owns its flags, and the checks before the work.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from models import checkpoint
-from models.checkpoint import CheckpointMetadata
 from models.export.targets import TARGETS, export_checkpoint
-from models.golden import record_golden_sample
+from models.export.timm import read_timm_config
+from models.files import check_writable
+from models.golden import record_golden_sample, synthetic_image
+from models.labels import read_labels
+from models.metadata import CheckpointMetadata
 from models.networks.registry import NAMES
 from models.preprocess import INTERPOLATIONS, Preprocessing
-from models.state_dicts import load_state_dict_file
+from models.presets import PRESETS, SETTINGS, choose_preprocessing
+from models.state_dicts.importing import Expected, import_weights
+from models.state_dicts.reading import find_weights_file
 
-PRESETS = {  # imagenet: what torchvision's weights for classification were measured with
-    "imagenet": Preprocessing(size=224, resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-}
-IMPORT_FLAGS = ("labels", "architecture", "preprocessing", "input_size", "mean", "std", "resize", "interpolation")
+IMPORT_FLAGS = ("labels", "architecture", "which", "preprocessing", *SETTINGS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Converts as the arguments say; 0, or 1 with one line on stderr."""
     args = _parser().parse_args(argv)
     try:
-        summary = export(args) if args.to else import_weights(args)
+        summary = convert(args)
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+        return _fail(error)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search(r"can't allocate|not enough memory", str(error)):
+            raise
+        return _fail(f"{args.source}: this machine's memory is too small for it")
     sys.stdout.write(summary + "\n")
     return 0
 
 
-def export(args: argparse.Namespace) -> str:
-    """Exports the checkpoint; a line that says what was written and how far it differs from ours.
+def convert(args: argparse.Namespace) -> str:
+    """Does what the arguments say; a line that says what was written. Raises OSError or ValueError."""
+    check_writable(args.out)
+    if args.to:
+        _refuse(args, IMPORT_FLAGS, "is for weights from elsewhere; with --to, the checkpoint tells it")
+        return export_checkpoint(args.source, args.to, args.out)
+    try:
+        file = find_weights_file(args.source)
+    except ValueError as error:
+        raise ValueError(f"{args.source}: {error}") from error
+    _check_out(args.out, file)
+    return copy_checkpoint(args, file) if file.is_file() and checkpoint.is_checkpoint(file) else make_checkpoint(args)
+
+
+def copy_checkpoint(args: argparse.Namespace, file: Path) -> str:
+    """Writes the checkpoint that an export for the Hugging Face Hub contains, or that the file itself is."""
+    _refuse(
+        args, IMPORT_FLAGS, f"is for weights from elsewhere; {file} is a checkpoint of this project, which tells it"
+    )
+    found = checkpoint.read_checkpoint(file)
+    version = checkpoint.write_checkpoint(args.out, found.metadata, checkpoint.restore_model(found))
+    return f"wrote {args.out}: version {version}, the checkpoint that {args.source} holds"
+
+
+def make_checkpoint(args: argparse.Namespace) -> str:
+    """Reads, converts and writes; a line that says what was written, and a line that says what was taken.
 
     Raises OSError or ValueError, naming what is wrong or missing.
     """
-    if given := [name for name in IMPORT_FLAGS if getattr(args, name) is not None]:
-        flag = "--" + given[0].replace("_", "-")
-        raise ValueError(f"{flag} is for weights from elsewhere; with --to, the checkpoint tells it")
-    return export_checkpoint(args.source, args.to, args.out)
-
-
-def import_weights(args: argparse.Namespace) -> str:
-    """Reads, converts and writes; a line that says what was written.
-
-    Raises OSError or ValueError, naming what is wrong or missing.
-    """
-    if args.labels is None:
+    told = read_timm_config(args.source) if args.source.is_dir() else None
+    labels = read_labels(args.labels) if args.labels else told and told[1]
+    if not labels:
         raise ValueError("the weights do not tell the names of their classes; give --labels")
-    labels = _labels(args.labels)
-    given = (args.mean, args.std, args.input_size, args.resize, args.interpolation)
-    if args.preprocessing:
-        if any(value is not None for value in given):
-            raise ValueError(
-                "--preprocessing stands for --mean, --std, --input-size, --resize and --interpolation; give it or them"
-            )
-        preset = PRESETS[args.preprocessing]
-        given = (preset.mean, preset.std, preset.size, preset.resize, preset.interpolation)
-    mean, std, size, resize, interpolation = given
-    if mean is None or std is None:
-        raise ValueError(
-            "the weights do not tell how images are normalised; give --mean and --std, or --preprocessing imagenet"
-        )
-    architecture, model = load_state_dict_file(args.source, args.architecture, in_channels=len(mean), input_size=size)
+    given = choose_preprocessing({name: getattr(args, name) for name in SETTINGS}, args.preprocessing, told and told[0])
+    expected = Expected(args.architecture, len(given["mean"]), given["input_size"], args.which)
+    found = import_weights(args.source, expected)
+    a = found.architecture
     preprocessing = Preprocessing(
-        size=architecture.input_size,
-        resize=architecture.input_size if resize is None else resize,
-        mean=mean,
-        std=std,
-        channels=architecture.in_channels,
-        interpolation=interpolation or "bilinear",
+        size=a.input_size,
+        resize=a.input_size if given["resize"] is None else given["resize"],
+        mean=given["mean"],
+        std=given["std"],
+        channels=a.in_channels,
+        interpolation=given["interpolation"] or "bilinear",
     )
     metadata = CheckpointMetadata(
-        architecture=architecture,
+        architecture=a,
         labels=labels,
         preprocessing=preprocessing,
-        golden=record_golden_sample(model, preprocessing, synthetic_image(preprocessing.size)),
+        golden=record_golden_sample(found.model, preprocessing, synthetic_image(preprocessing.size)),
+        temperature=told[2] if told else 1.0,
         recipe={"converted_from": args.source.name},
     )
-    a, version = architecture, checkpoint.write_checkpoint(args.out, metadata, model)
+    version = checkpoint.write_checkpoint(args.out, metadata, found.model)
     return (
-        f"wrote {args.out}: version {version}, {a.name} (head {a.head}), "
+        f"took {found.origin}\nwrote {args.out}: version {version}, {a.name} (head {a.head}), "
         f"{a.num_classes} classes, {a.in_channels} x {a.input_size} x {a.input_size} pixels"
     )
 
 
-def synthetic_image(size: int) -> Image.Image:
-    """A colourful size x size image for the golden sample, always the same: gradients with waves over them."""
-    y, x = np.mgrid[0:size, 0:size] / size
-    gradients = np.stack([x, y, 1 - (x + y) / 2], axis=2)  # (S, S, 3), 0 to 1
-    waves = np.sin(2 * np.pi * np.stack([11 * x + 5 * y, 7 * x - 13 * y, 17 * x * y], axis=2))
-    return Image.fromarray((255 * (0.7 * gradients + 0.15 * (1 + waves))).round().astype(np.uint8))
+def _check_out(out: Path, source: Path) -> None:
+    """Raises ValueError before any work if a checkpoint must not be written there."""
+    if out.is_dir():
+        raise ValueError(f"{out}: is a folder, but must be a file's name")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ValueError(f"{out}: is the file that is read; give another name")
+    if out.suffix != ".safetensors":
+        raise ValueError(f"{out}: must end in .safetensors")
+    if out.exists() and not checkpoint.is_checkpoint(out):
+        raise ValueError(f"{out}: exists already and is no checkpoint; remove it or give another name")
 
 
-def _labels(path: Path) -> tuple[str, ...]:
-    try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is not UTF-8 text") from error
-    return tuple(line.strip() for line in text.rstrip().split("\n"))
+def _refuse(args: argparse.Namespace, flags: Sequence[str], why: str) -> None:
+    if given := [name for name in flags if getattr(args, name) is not None]:
+        raise ValueError(f"--{given[0].replace('_', '-')} {why}")
+
+
+def _fail(error: object) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return 1
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -121,11 +134,14 @@ def _numbers(text: str) -> tuple[float, ...]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m models.convert",
-        description="Make a checkpoint of a state dict of torchvision's VGG or AlexNet, or of the tutorial's VGGNet; "
-        "or, with --to, something for another runtime of a checkpoint.",
+        description="Make a checkpoint of weights for a VGG or AlexNet with the names of torchvision, timm, the "
+        "tutorial's VGGNet or this project; or, with --to, something for another runtime of a checkpoint.",
     )
     parser.add_argument(
-        "source", metavar="IN", type=Path, help="what torch.save made of model.state_dict(); with --to, a checkpoint"
+        "source",
+        metavar="IN",
+        type=Path,
+        help="a file of torch.save or safetensors, or a folder with one; with --to, a checkpoint",
     )
     parser.add_argument("--out", required=True, type=Path, help="what to write; with --to, it must not exist")
     parser.add_argument(
@@ -135,12 +151,17 @@ def _parser() -> argparse.ArgumentParser:
         "hf: a folder for the Hugging Face Hub, with a model card",
     )
     imports = parser.add_argument_group("for weights from elsewhere")
-    imports.add_argument("--labels", type=Path, help="text file, one class name a line, in index order")
+    imports.add_argument(
+        "--labels", type=Path, help="class names in index order: text, one a line; or JSON, such as a config's id2label"
+    )
+    imports.add_argument(
+        "--which", metavar="NAME", help="of several networks in the file, the one under that key (the averaged one)"
+    )
     imports.add_argument(
         "--architecture", choices=NAMES, metavar="NAME", help="refuse weights of any other, such as vgg16_bn"
     )
     imports.add_argument(
-        "--preprocessing", choices=PRESETS, help="imagenet: all of the following, as torchvision has it"
+        "--preprocessing", choices=PRESETS, help="imagenet: all of the following, as published weights have it"
     )
     imports.add_argument("--input-size", type=int, metavar="N", help="pixels; torchvision's weights do not tell it")
     imports.add_argument(

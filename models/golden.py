@@ -8,15 +8,19 @@ import io
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from PIL import Image
 from pydantic import ConfigDict
 from torch import Tensor, nn
 
+from models.formats.plain import ImageFault, TooManyPixels
 from models.image_files import read_pixels
 from models.normalise import normalise
 from models.preprocess import Pixels, Preprocessing
 from models.probabilities import softmax
+
+MAX_PIXELS = 2**25  # of the stored image, for which the largest preprocessing needs 2^24
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,25 @@ def record_golden_sample(model: nn.Module, preprocessing: Preprocessing, image: 
     return GoldenSample(png.getvalue(), tuple(logits.float().tolist()))
 
 
+def synthetic_image(size: int) -> Image.Image:
+    """A colourful size x size image for the golden sample, always the same: gradients with waves over them."""
+    y, x = np.mgrid[0:size, 0:size] / size
+    gradients = np.stack([x, y, 1 - (x + y) / 2], axis=2)  # (S, S, 3), 0 to 1
+    waves = np.sin(2 * np.pi * np.stack([11 * x + 5 * y, 7 * x - 13 * y, 17 * x * y], axis=2))
+    return Image.fromarray((255 * (0.7 * gradients + 0.15 * (1 + waves))).round().astype(np.uint8))
+
+
 def golden_pixels(image: bytes, preprocessing: Preprocessing) -> Pixels:
-    """The stored PNG as the network's (S, S, C) uint8 pixels."""
-    return read_pixels(image, preprocessing).copy()
+    """The stored PNG as the network's (S, S, C) uint8 pixels.
+
+    Raises ValueError if it cannot be decoded or has more than MAX_PIXELS.
+    """
+    try:
+        return read_pixels(image, preprocessing, MAX_PIXELS).copy()
+    except TooManyPixels as error:
+        raise ValueError(f"golden has an image that is too large, but must have at most {MAX_PIXELS} pixels") from error
+    except ImageFault as error:
+        raise ValueError("golden has an image that cannot be decoded, but must have a whole PNG file") from error
 
 
 def largest_probability_change(golden: GoldenSample, logits: Tensor, temperature: float = 1.0) -> float:

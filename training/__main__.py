@@ -43,6 +43,7 @@ def train_checkpoint(arguments: argparse.Namespace) -> str:
     from models.checkpoint import write_checkpoint
     from training.data.dataset import write_images
     from training.distributed import join_processes
+    from training.finetune import describe_weights
     from training.loop import train
     from training.progress import display
     from training.report.report import write_report
@@ -65,6 +66,9 @@ def train_checkpoint(arguments: argparse.Namespace) -> str:
         with processes.main_process_first():
             dataset = prepared.load_dataset(arguments.data_root, shown.track)
         shown.dataset(dataset)
+        if prepared.start:
+            network = prepared.recipe.network(len(dataset.labels))
+            shown.start(describe_weights(prepared.start, network, dataset.labels))
         check_calibration(dataset)
         events = arguments.tensorboard if processes.is_main_process else None
         with stop_on_signals() as stop, record_to_tensorboard(shown, events) as callback:

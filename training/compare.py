@@ -115,7 +115,7 @@ def _parse_variant(name: str, default_recipe: str) -> tuple[str, dict[str, Any]]
 
 
 def _dataset_key(recipe: Recipe) -> DatasetKey:
-    return recipe.size, recipe.channels, recipe.train_side, recipe.init
+    return recipe.size, recipe.channels, recipe.train_side, f"{recipe.init} {recipe.init_preprocessing}"
 
 
 def _load_datasets(runs: Sequence[PreparedRun], root: Path, shown: Display) -> dict[DatasetKey, Dataset]:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.checkpoint import Checkpoint
 from models.networks.registry import build_network
 from models.normalise import normalise
 from training.data.augment import Augmentation
@@ -22,7 +21,7 @@ from training.device import report_out_of_memory
 from training.distributed import Processes, convert_sync_batchnorm
 from training.errors import TrainingError
 from training.evaluation.metrics import accuracy_metrics, compute_logits
-from training.finetune import freeze_features, load_weights
+from training.finetune import InitialWeights, freeze_features, load_weights
 from training.optim import Ema, lr_at, set_lr, sgd
 from training.recipe import Recipe
 from training.run_state import StateError, StateFile, StopFlag, StoppedError
@@ -75,10 +74,12 @@ class Run:
 
     Randomness in a step depends on the seed and on the step's number alone. So this state, with `global_step`, the
     number of completed steps, is all that a run needs to continue. Seeds torch's global generator, which dropout
-    draws from. `start` is the checkpoint whose weights the run starts from. Raises TrainingError.
+    draws from. `start` has the weights that the run starts from. Raises TrainingError.
     """
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, processes: Processes, start: Checkpoint | None = None) -> None:
+    def __init__(
+        self, dataset: Dataset, recipe: Recipe, processes: Processes, start: InitialWeights | None = None
+    ) -> None:
         self.recipe, self.preprocessing, self.processes = recipe, dataset.preprocessing, processes
         self.fingerprint = dataset.fingerprint
         self.train, self.val = (dataset.splits[name].to(processes.device) for name in ("train", "val"))
@@ -226,7 +227,7 @@ def train(
     processes: Processes,
     callback: Callback,
     *,
-    start: Checkpoint | None = None,
+    start: InitialWeights | None = None,
     state_file: StateFile | None = None,
     stop: StopFlag | None = None,
 ) -> Trained:

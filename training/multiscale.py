@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.checkpoint import Checkpoint, CheckpointError, CheckpointMetadata, read_checkpoint, restore_model
+from models.checkpoint import Checkpoint, CheckpointError, read_checkpoint, restore_model
 from models.device import find_device
 from models.formats.plain import ImageFault
 from models.image_files import read_whole
+from models.metadata import CheckpointMetadata
 from models.networks.fully_convolutional import FullyConvolutional
 from models.networks.vgg import VGG
 from models.normalise import normalise

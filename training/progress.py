@@ -45,6 +45,10 @@ class Display:
         for split, name, other, other_name in dataset.duplicates.examples:
             self._print(f"the same pixels: {split} {name} and {other} {other_name}")
 
+    def start(self, line: str) -> None:
+        """What was taken of the weights that the run starts from."""
+        self._print(line)
+
     def step(self, step: Step) -> None:
         """One step of training."""
         if step.number == 1:

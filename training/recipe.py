@@ -15,6 +15,7 @@ from training.data.sources import parse_data
 if TYPE_CHECKING:
     from models.networks.registry import Architecture
 
+STORED = "stored"
 TYPES: dict[object, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 # A prediction set of 95 % needs 19 calibration images to be smaller than all labels.
 MIN_CALIBRATION_IMAGES = 20
@@ -39,7 +40,11 @@ class Recipe(BaseModel):
     architecture: str = Field("vgg16_bn", description="vgg11, vgg13, vgg16, vgg19, each also with _bn, alexnet, ...")
     head: str = Field("pooled", description="linear, paper or pooled; alexnet has paper alone")
     width: float = Field(1.0, description="multiplies every count of channels and hidden units", ge=1 / 64, le=16)
-    init: str = Field("", description="the checkpoint whose weights the run starts from")
+    init: str = Field("", description="the weights that the run starts from: a checkpoint, torchvision's, timm's, ...")
+    init_preprocessing: Literal["stored", "imagenet"] = Field(
+        STORED, description="how images are prepared for init; stored is what a checkpoint tells"
+    )
+    init_which: str = Field("", description="of several networks in init, the one under that key; else the averaged")
     freeze: Literal["none", "features"] = Field("none", description="which weights stay as they start")
 
     epochs: int = Field(20, description="passes over the training images", ge=1, le=10_000)
@@ -85,7 +90,7 @@ class Recipe(BaseModel):
         parse_data(self.data)
         self.network(num_classes=2)
         if self.freeze != "none" and not self.init:
-            raise ValueError(f"freeze is {self.freeze!r}, but needs init, the checkpoint whose weights are to be kept")
+            raise ValueError(f"freeze is {self.freeze!r}, but needs init, the weights that are to be kept")
         return self
 
     def with_settings(self, **settings: Any) -> "Recipe":

@@ -1,7 +1,7 @@
 """Named recipes: which settings go well together, for a data set, for a purpose, and from a TOML file.
 
 Settings are taken in this order, each over those before: the fields' defaults, the data set's, the named recipe's or
-the file's, those of the starting checkpoint, and those given on the command line.
+the file's, those of the starting weights, and those given on the command line.
 """
 
 import tomllib
@@ -59,7 +59,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 def make_recipe(data: str, given: dict[str, Any], name: str = "fast", start: dict[str, Any] | None = None) -> Recipe:
     """The recipe `name`, or that of the TOML file `name`, for a data set, with the settings in `given`.
 
-    `start` has the settings that follow from the checkpoint that the run starts from. Raises ValueError, also for a
+    `start` has the settings that follow from the weights that the run starts from. Raises ValueError, also for a
     setting that does not exist.
     """
     fitting = {**DATA_SETS[parse_data(data)[0]].defaults, **(FINE_TUNING if start else {})}

@@ -6,12 +6,13 @@ tables. The held-out split gives the metrics.
 
 from torch import Tensor, nn
 
-from models.checkpoint import Checkpoint, CheckpointMetadata
 from models.golden import record_golden_sample
+from models.metadata import CheckpointMetadata
 from training.data.dataset import Dataset, to_image
 from training.evaluation.calibration import calibrate, check_calibration_size
 from training.evaluation.evaluation import Evaluation, evaluate_predictions
 from training.evaluation.metrics import accuracy_metrics, compute_logits
+from training.finetune import InitialWeights
 from training.loop import Trained
 from training.recipe import Recipe
 
@@ -23,7 +24,7 @@ def check_calibration(dataset: Dataset) -> None:
 
 
 def build_metadata(
-    trained: Trained, dataset: Dataset, recipe: Recipe, start: Checkpoint | None = None
+    trained: Trained, dataset: Dataset, recipe: Recipe, start: InitialWeights | None = None
 ) -> tuple[CheckpointMetadata, Evaluation]:
     """The checkpoint's metadata, and the evaluation on the held-out split that its metrics come from.
 
@@ -55,7 +56,7 @@ def build_metadata(
         metrics=metrics,
         history=trained.history,
         dataset=_describe_dataset(dataset),
-        recipe={**recipe.model_dump(), **({"init_version": start.version} if start else {})},
+        recipe={**recipe.model_dump(), **({"init": start.path.name, "init_version": start.version} if start else {})},
         seed=recipe.seed,
     ), evaluation
 
@@ -76,5 +77,10 @@ def _describe_dataset(dataset: Dataset) -> dict[str, object]:
         "splits": splits,
         "unreadable": len(dataset.unreadable),
         "duplicates": dataset.duplicates.counts,
-        "duplicate_examples": [list(example) for example in dataset.duplicates.examples],
+        "duplicate_examples": [list(map(_escape, example)) for example in dataset.duplicates.examples],
     }
+
+
+def _escape(name: str) -> str:
+    r"""A file's name as text: bytes of it that are not UTF-8 become \xNN, because a checkpoint cannot hold them."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")

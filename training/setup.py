@@ -1,4 +1,4 @@
-"""What every command that trains does first: device, recipe, starting checkpoint, precision, torch's settings."""
+"""What every command that trains does first: device, recipe, starting weights, precision, torch's settings."""
 
 import argparse
 from dataclasses import dataclass
@@ -7,26 +7,25 @@ from typing import Any
 
 import torch
 
-from models.checkpoint import Checkpoint
 from models.device import find_device
 from training.data.dataset import Dataset, TrackProgress, load_dataset
 from training.device import configure_torch, resolve_precision
-from training.finetune import read_recipe_and_start
+from training.finetune import InitialWeights, read_recipe_and_start
 from training.flags import UsageError, given_settings
 from training.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedRun:
-    """A recipe that says all that will be done, the checkpoint that it starts from, and the device it runs on."""
+    """A recipe that says all that will be done, the weights that it starts from, and the device it runs on."""
 
     device: torch.device
     recipe: Recipe
-    start: Checkpoint | None
+    start: InitialWeights | None
 
     def load_dataset(self, root: Path, track: TrackProgress, **settings: Any) -> Dataset:
         """The recipe's data set, with other `settings` if there are any. Raises DataError."""
-        preprocessing = self.start.metadata.preprocessing if self.start else None
+        preprocessing = self.start.preprocessing if self.start else None
         return load_dataset(self.recipe.with_settings(**settings), root, track, preprocessing)
 
 

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from app.serving.autotune import find_max_batch_size, find_threads
 from app.serving.entry import NetworkInput
-from models.checkpoint import Checkpoint, CheckpointError, CheckpointMetadata, restore_model
+from models.checkpoint import Checkpoint, CheckpointError, restore_model
 from models.device import find_device, has_fast_bfloat16
 from models.golden import golden_pixels, largest_probability_change
 from models.inference.fuse import fuse
 from models.inference.prepack import can_prepack, prepack
+from models.metadata import CheckpointMetadata
 from models.normalise import normalise
 from models.predictions import Logits, Prediction, make_predictions
 

@@ -24,7 +24,8 @@ from app.serving.service_rate import ServiceRate
 from app.serving.watchdog import Watchdog, stuck_after
 from app.serving.worker import Worker
 from app.settings import Settings
-from models.checkpoint import Checkpoint, CheckpointMetadata
+from models.checkpoint import Checkpoint
+from models.metadata import CheckpointMetadata
 from models.predictions import Prediction
 from models.preprocess import Pixels
 from models.probabilities import Calibration, prediction_sets

@@ -9,7 +9,7 @@ import re
 import shlex
 from typing import Any
 
-from models.checkpoint import CheckpointMetadata
+from models.metadata import CheckpointMetadata
 
 CHECKPOINT_NAME = "model.safetensors"
 COUNTS = ("images",)  # metrics that say how much was measured, not how well

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.checkpoint import Checkpoint, CheckpointMetadata, restore_model
+from models.checkpoint import Checkpoint, restore_model
 from models.golden import golden_pixels, largest_probability_change
+from models.metadata import CheckpointMetadata
 from models.normalise import normalise
 from models.preprocess import Pixels
 from models.probabilities import softmax

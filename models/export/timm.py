@@ -51,6 +51,33 @@ def write_timm(found: Checkpoint, folder: Path) -> RunExport:
     return answer
 
 
+def read_timm_config(folder: Path) -> tuple[Preprocessing, tuple[str, ...] | None, float] | None:
+    """Preprocessing, labels (None where it has none) and temperature that the folder's config.json tells.
+
+    None where there is no such file, or it is not timm's. Raises OSError, or ValueError that names the file.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        if not isinstance(document, dict) or "pretrained_cfg" not in document:
+            return None
+        told, labels = document["pretrained_cfg"], document.get("label_names")
+        channels, size, _ = told["input_size"]
+        preprocessing = Preprocessing(
+            size=size,
+            resize=math.floor(size / told["crop_pct"]),
+            mean=tuple(told["mean"]),
+            std=tuple(told["std"]),
+            channels=channels,
+            interpolation=told["interpolation"],
+        )
+        return preprocessing, labels and tuple(labels), float(document.get("temperature", 1))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{path}: is not a whole config of timm ({error})") from error
+
+
 def _find_obstacle(a: Architecture) -> str | None:
     """Why timm has no network that computes this one."""
     if a.name.removesuffix(BATCH_NORM_SUFFIX) not in NAMES:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import CheckpointMetadata, write_checkpoint
+from models.checkpoint import write_checkpoint
 from models.golden import record_golden_sample
+from models.metadata import CheckpointMetadata
 from models.networks.registry import Architecture, build_network
 from models.preprocess import Preprocessing
 from models.probabilities import Calibration

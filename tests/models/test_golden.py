@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.golden import GoldenSample, golden_pixels, largest_probability_change, record_golden_sample
+from models.golden import GoldenSample, golden_pixels, largest_probability_change, record_golden_sample, synthetic_image
 from models.networks.registry import Architecture, build_network
 from models.normalise import normalise
 from models.preprocess import Preprocessing, preprocess
@@ -82,3 +82,12 @@ def test_half_precision_is_compared_too() -> None:
     assert (
         largest_probability_change(GoldenSample(b"", (0.0, 1.0)), torch.tensor([0.0, 1.0], dtype=torch.bfloat16)) == 0
     )
+
+
+def test_the_synthetic_image_is_always_the_same_and_colourful() -> None:
+    """It uses nearly the whole range of every channel, smoothly enough to survive a resize."""
+    values = np.asarray(synthetic_image(64)).astype(int)  # (64, 64, 3)
+    assert np.array_equal(values, np.asarray(synthetic_image(64)))
+    assert (values.min(axis=(0, 1)) < 40).all()
+    assert (values.max(axis=(0, 1)) > 215).all()
+    assert np.abs(np.diff(values, axis=1)).mean() < values.std() / 2

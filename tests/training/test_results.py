@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.checkpoint import CheckpointMetadata
+from models.metadata import CheckpointMetadata
 from tests.fakes.runs import ALONE, Killer, digits
 from training.data.dataset import Dataset, Split
 from training.evaluation.calibration import CalibrationError

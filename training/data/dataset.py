@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.checkpoint import is_unicode_text
+from models.documents import is_unicode_text
 from models.formats.plain import ImageFault
 from models.image_files import read_pixels
 from models.preprocess import Pixels, Preprocessing, preprocess
@@ -87,14 +87,14 @@ def load_dataset(recipe: Recipe, root: Path, track: TrackProgress, start: Prepro
     """The recipe's data set, all of it in memory: N x S x S x C bytes.
 
     `root` is where torchvision's data sets lie or are downloaded to. Mean and standard deviation are those of
-    the training images, or of `start`. Raises DataError.
+    the training images, or of `start`, whose share of the image in the central crop is kept too. Raises DataError.
     """
     source = find_source(recipe.data, root)
     _check_labels(source.labels)
     parts = complete_splits(source.parts, recipe)
     sides = {name: recipe.train_side if name == "train" else recipe.size for name in parts}
     _check_memory(sum(len(parts[name]) * sides[name] ** 2 for name in parts) * recipe.channels, recipe.size)
-    plain = Preprocessing(recipe.size, recipe.size, (0.0,) * recipe.channels, (1.0,) * recipe.channels, recipe.channels)
+    plain = _choose_preprocessing(recipe, start)
     read = {name: _read(parts[name], plain, sides[name], recipe.skip_unreadable, track, name) for name in parts}
     splits = {name: found.split for name, found in read.items()}
     for name in splits:
@@ -124,9 +124,18 @@ def to_image(square: Tensor) -> Image.Image:
     return Image.fromarray(square.squeeze(2).numpy())
 
 
+def _choose_preprocessing(recipe: Recipe, start: Preprocessing | None) -> Preprocessing:
+    """What is done to every image, without the normalisation. The weights of `start` want images as they had them."""
+    zeros, ones = (0.0,) * recipe.channels, (1.0,) * recipe.channels
+    if start is None:
+        return Preprocessing(recipe.size, recipe.size, zeros, ones, recipe.channels)
+    resize = round(start.resize * recipe.size / start.size)
+    return replace(start, size=recipe.size, resize=resize, mean=zeros, std=ones)
+
+
 def _read(items: Sequence[Item], plain: Preprocessing, side: int, skip: bool, track: TrackProgress, name: str) -> _Read:
     """The items as a split of (side, side) images, in order, without the unreadable ones."""
-    stored = replace(plain, size=side, resize=side)
+    stored = replace(plain, size=side, resize=round(plain.resize * side / plain.size))
     images = torch.empty((len(items), side, side, plain.channels), dtype=torch.uint8)
     labels: list[int] = []
     names: list[str] = []

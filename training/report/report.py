@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 
 import torch
 
-from models.checkpoint import CheckpointMetadata
 from models.export.model_card import model_card
+from models.metadata import CheckpointMetadata
 from training.evaluation.evaluation import Evaluation
 from training.report import sections
 from training.report.template import Facts, Picture, Section, render_page

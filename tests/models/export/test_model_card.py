@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from models.checkpoint import CheckpointMetadata
 from models.export.model_card import model_card
 from models.golden import GoldenSample
+from models.metadata import CheckpointMetadata
 from models.networks.registry import Architecture
 from models.preprocess import Preprocessing
 from models.probabilities import Calibration

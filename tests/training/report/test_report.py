@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.checkpoint import CheckpointMetadata
 from models.golden import GoldenSample
+from models.metadata import CheckpointMetadata
 from models.networks.registry import Architecture
 from models.preprocess import Preprocessing
 from tests.fakes.pages import Page

@@ -6,14 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from models.checkpoint import CheckpointError
-from models.networks.registry import Architecture
+from models.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from models.export.timm import write_timm
+from models.golden import record_golden_sample
+from models.metadata import CheckpointMetadata
+from models.networks.registry import Architecture, build_network
+from models.preprocess import Preprocessing
 from models.probabilities import softmax
-from models.state_dicts import load_state_dict_file
+from models.state_dicts.importing import Expected, import_weights
+from tests.fakes.images import random_image
 from tests.fakes.lively import lively
 
 SHRINK, CLASSES = 8, 10
@@ -95,6 +101,13 @@ def logits(network: nn.Module, size: int) -> Tensor:
     with torch.inference_mode():
         result: Tensor = network(torch.randn(2, 3, size, size))
     return result
+
+
+def load_state_dict_file(
+    path: Path, architecture: str | None = None, **expected: Any
+) -> tuple[Architecture, nn.Module]:
+    found = import_weights(path, Expected(architecture=architecture, **expected))
+    return found.architecture, found.model
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -256,10 +269,10 @@ def having(name: str, tensor: Any) -> Any:
         ),
         ("vgg11", having("classifier.3.bias", torch.full((512,), 1e300, dtype=torch.float64)), "not finite in float32"),
         ("vgg11", having("classifier.3.bias", torch.zeros(512).int()), r"holds classifier\.3\.bias, which is no dense"),
-        ("vgg11", having("epoch", 3), "holds epoch, which is no dense tensor of floats"),
+        ("vgg11", having("epoch", torch.tensor(3)), "holds epoch, which is no dense tensor of floats"),
         ("vgg11", having("features.9.weight", torch.zeros(3, 3, 3, 3)), "has 9 convolutions, but must have one of 5"),
-        ("vgg11", lambda state: {k: t for k, t in state.items() if "classifier" not in k}, "has no linear layers"),
-        ("vgg11", lambda state: {f"net.{k}": t for k, t in state.items()}, r"has no features\.0, so it is neither"),
+        ("vgg11", lambda state: {k: t for k, t in state.items() if "class" not in k}, "has features without a classif"),
+        ("vgg11", lambda state: {f"net{k}": t for k, t in state.items()}, r"its first keys are netfeatures\.0\.weight"),
         (
             "vgg11",
             lambda state: {k.replace("classifier.3", "classifier.2"): t for k, t in state.items()},
@@ -326,3 +339,148 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         load_state_dict_file(tmp_path / "none")
     with pytest.raises(CheckpointError, match="is a directory"):
         load_state_dict_file(tmp_path)
+
+
+def small(architecture: Architecture) -> nn.Module:
+    return lively(build_network(architecture))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        (Architecture("vgg11_bn", 3, 3, 64, "pooled", 1 / 16), {"input_size": 64}),
+        (Architecture("vgg11_lrn", 3, 1, 64, "paper", 1 / 16), {"architecture": "vgg11_lrn"}),
+        (Architecture("vgg16c_bn", 3, 3, 64, "linear", 1 / 16), {}),
+        (Architecture("vgg19", 3, 3, 96, "paper", 1 / 16), {}),
+        (Architecture("alexnet", 3, 3, 64, "paper", 1 / 16), {"input_size": 64}),
+    ],
+    ids=lambda value: value.name if isinstance(value, Architecture) else "",
+)
+@pytest.mark.parametrize("safetensors_file", [True, False])
+def test_our_own_state_dicts_come_back(
+    architecture: Architecture, expected: dict[str, Any], safetensors_file: bool, tmp_path: Path
+) -> None:
+    """A network of this project that was saved by torch.save or safetensors is the same again."""
+    ours, path = small(architecture), tmp_path / "weights"
+    if safetensors_file:
+        safetensors.torch.save_file(ours.state_dict(), path)
+    else:
+        torch.save(ours.state_dict(), path)
+    found = import_weights(path, Expected(**expected))
+    assert found.architecture == architecture
+    assert found.origin == f"{architecture.name} with this project's names"
+    state = found.model.state_dict()
+    assert all(torch.equal(state[name], t) for name, t in ours.state_dict().items() if "num_batches" not in name)
+
+
+def as_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A torchvision VGG's state dict with timm's names and shapes."""
+    names = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc"}
+    result = {}
+    for key, tensor in state.items():
+        layer, _, name = key.rpartition(".")
+        side = {"classifier.0": 7, "classifier.3": 1}.get(layer) if name == "weight" else None
+        result[f"{names.get(layer, layer)}.{name}"] = tensor.reshape(len(tensor), -1, side, side) if side else tensor
+    return result
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_timm_s_names_are_read(size: int, tmp_path: Path) -> None:
+    """timm has convolutions in a VGG's head, and its files are safetensors."""
+    theirs = from_torchvision("vgg11_bn")
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file({k: t.contiguous() for k, t in as_timm(theirs.state_dict()).items()}, path)
+    found = import_weights(tmp_path, Expected(input_size=size))
+    assert found.origin == "vgg11_bn with timm's names"
+    torch.testing.assert_close(logits(found.model, size), logits(theirs, size))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "head"),
+    [
+        (Architecture("vgg11_bn", 5, 3, 32, "pooled"), "pooled"),
+        (Architecture("vgg11", 5, 3, 96, "pooled"), "pooled"),
+        (Architecture("vgg11_bn", 5, 1, 64, "linear"), "linear"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_our_export_for_timm_comes_back(architecture: Architecture, head: str, tmp_path: Path) -> None:
+    """Its three layers for one become one of our heads again, with the same function."""
+    ours = small(architecture)
+    size, half = architecture.input_size, (0.5,) * architecture.in_channels
+    preprocessing = Preprocessing(size, size, half, half, architecture.in_channels)
+    metadata = CheckpointMetadata(
+        architecture=architecture,
+        labels=tuple("abcde"),
+        preprocessing=preprocessing,
+        golden=record_golden_sample(ours, preprocessing, random_image()),
+    )
+    write_checkpoint(tmp_path / "in.safetensors", metadata, ours)
+    write_timm(read_checkpoint(tmp_path / "in.safetensors"), tmp_path / "timm")
+    found = import_weights(tmp_path / "timm", Expected(input_size=architecture.input_size))
+    assert found.architecture.head == head
+    images = torch.randn(2, architecture.in_channels, architecture.input_size, architecture.input_size)
+    with torch.inference_mode():
+        torch.testing.assert_close(found.model(images), ours(images), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("key", ["classifier", "classifier.0", "fc"])
+def test_a_head_of_one_layer_is_read(key: str, tmp_path: Path) -> None:
+    """Networks for 32 x 32 pixels have one linear layer for the last map's one pixel."""
+    ours = small(Architecture("vgg16_bn", 10, 3, 32, "pooled", 1 / SHRINK))
+    linear = ours.get_submodule("head.2")
+    theirs = from_torchvision("vgg16_bn").features.state_dict()
+    state = {f"features.{name}": tensor for name, tensor in theirs.items()}
+    head = {f"{key}.{name}": tensor for name, tensor in linear.state_dict().items()}
+    found = import_weights(saved(tmp_path, state | head), Expected(input_size=32))
+    assert (found.architecture.head, found.architecture.num_classes) == ("pooled", 10)
+    with torch.inference_mode():
+        images = torch.randn(2, 3, 32, 32)
+        features = from_torchvision("vgg16_bn").features(images).flatten(1)
+        torch.testing.assert_close(found.model(images), linear(features))
+
+
+def test_older_numbers_of_the_head_are_read(tmp_path: Path) -> None:
+    """Before torchvision 0.1.7, and in weights converted from Caffe, dropout came first in a VGG's head."""
+    theirs = from_torchvision("vgg16")
+    numbers = {"classifier.0": "classifier.1", "classifier.3": "classifier.4"}
+    state = {name.replace(name[:12], numbers.get(name[:12], name[:12])): t for name, t in theirs.state_dict().items()}
+    assert "classifier.4.weight" in state
+    found = import_weights(saved(tmp_path, state), Expected(input_size=32))
+    torch.testing.assert_close(logits(found.model, 32), logits(theirs, 32))
+
+
+def test_features_alone_are_enough_for_a_start(tmp_path: Path) -> None:
+    """A file without a classifier gives a network with an empty head, where that is asked for."""
+    features = from_torchvision("vgg16").features.state_dict()
+    path = saved(tmp_path, {f"features.{name}": tensor for name, tensor in features.items()})
+    with pytest.raises(
+        CheckpointError, match="has features without a classifier, which is enough for training's --init"
+    ):
+        import_weights(path, Expected(input_size=64))
+    found = import_weights(path, Expected(input_size=64, needs_classifier=False))
+    assert not found.has_classifier
+    assert not any(name.startswith("head") for name in found.model.state_dict())
+
+
+def test_what_was_taken_is_told(tmp_path: Path) -> None:
+    """The words name the place of the network, the other networks and what stood beside it."""
+    state = from_torchvision("vgg11").state_dict()
+    lightning = {f"model.{name}": tensor for name, tensor in state.items()} | {"loss.weight": torch.ones(3)}
+    path = saved(tmp_path, {"state_dict": lightning, "ema": state})
+    assert import_weights(path, Expected(input_size=32)).origin == (
+        "vgg11 with torchvision's names from ema (not from state_dict.model)"
+    )
+    assert import_weights(path, Expected(input_size=32, which="state_dict.model")).origin == (
+        "vgg11 with torchvision's names from state_dict.model (not from ema) "
+        "without 1 tensors beside it, such as loss.weight"
+    )
+
+
+def test_an_error_says_which_network_it_was(tmp_path: Path) -> None:
+    """Averaged weights without BatchNorm's statistics cannot be used; the error names the other network."""
+    state = from_torchvision("vgg11_bn").state_dict()
+    path = saved(tmp_path, {"model": state, "ema": {name: t for name, t in state.items() if "running" not in name}})
+    with pytest.raises(CheckpointError, match=r"no whole .*--which takes another: model\)"):
+        import_weights(path, Expected(input_size=32))
+    assert import_weights(path, Expected(input_size=32, which="model")).architecture.name == "vgg11_bn"

@@ -1,0 +1,1 @@
+"""Weights of other projects: from their files to our networks."""
