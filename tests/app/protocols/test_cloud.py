@@ -8,11 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
+from app.health import Phase
 from app.http.schemas import PredictionItem
 from app.main import create_app
 from app.settings import Settings
 from tests.fakes.images import encoded, random_image
-from tests.fakes.service import ZYGOTE, client_of, serving
+from tests.fakes.service import ZYGOTE, app_of, client_of, serving
 
 pytestmark = pytest.mark.anyio
 IMAGES = [encoded(random_image(seed)) for seed in range(2)]
@@ -121,6 +122,16 @@ async def test_before_the_model_is_loaded_probes_fail(checkpoint: Path) -> None:
     client = client_of(create_app(settings, ZYGOTE))
     for path in ("/ping", PROBE, "/v1/models", "/v1/models/vgg11_bn"):
         assert (await client.get(path)).status_code == 503
+
+
+async def test_an_unwell_model_is_not_ready(checkpoint: Path) -> None:
+    """Probes tell the reason."""
+    async with serving(checkpoint) as client:
+        app_of(client).state.service.health.enter(Phase.UNWELL, "every replica of the model fails its golden check")
+        response = await client.get("/v1/models/vgg11_bn")
+        assert response.status_code == 503
+        assert response.json()["error"] == "every replica of the model fails its golden check"
+        assert (await client.get("/ping")).status_code == 503
 
 
 async def test_keys_guard_what_classifies(checkpoint: Path) -> None:

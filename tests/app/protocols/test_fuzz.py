@@ -30,7 +30,7 @@ FORMS = {
     "/vertex": PROBLEM_KEYS,
     "/invocations": PROBLEM_KEYS,
 }
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 BASE64 = base64.b64encode(IMAGE).decode()
 ELEMENT = struct.pack("<I", len(IMAGE)) + IMAGE

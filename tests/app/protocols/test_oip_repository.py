@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.health import Phase
 from tests.fakes.checkpoints import write_small_checkpoint
-from tests.fakes.service import pipeline_of, serving
+from tests.fakes.service import app_of, pipeline_of, serving
 
 pytestmark = pytest.mark.anyio
 LOAD = "/v2/repository/models/vgg11_bn/load"
@@ -48,6 +49,14 @@ async def test_loading_a_model_reloads_the_checkpoint(client: httpx.AsyncClient,
     assert response.status_code == 422
     assert "serves on" in response.json()["error"]
     assert (await client.get("/v2/models/vgg11_bn/ready")).status_code == 200
+
+
+async def test_the_index_tells_why_a_model_is_not_ready(client: httpx.AsyncClient) -> None:
+    """Such a model is left out where only ready ones are asked for."""
+    app_of(client).state.service.health.enter(Phase.UNWELL, "every replica of the model fails its golden check")
+    models = (await client.post("/v2/repository/index")).json()
+    assert {(model["state"], model["reason"][:13]) for model in models} == {("UNAVAILABLE", "every replica")}
+    assert (await client.post("/v2/repository/index", json={"ready": True})).json() == []
 
 
 @pytest.mark.parametrize(

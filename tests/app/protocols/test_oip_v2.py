@@ -165,6 +165,13 @@ async def test_normalised_pixels_get_the_answer_of_their_image(
         assert np.allclose(response.json()["outputs"][0]["data"], logits[0], atol=1e-4)
 
 
+async def test_a_long_document_is_parsed_too(client: httpx.AsyncClient) -> None:
+    """From 64 KiB on in a thread, so that others are answered meanwhile."""
+    tensor = {"name": "input", "shape": [2, 3, 32, 32], "datatype": "FP32", "data": [0.123456789] * 6144}
+    response = await client.post(f"{TENSOR}/infer", json={"inputs": [tensor]})
+    assert response.json()["outputs"][0]["shape"] == [2, 4]
+
+
 async def test_classification_gives_the_best_labels(client: httpx.AsyncClient, logits: torch.Tensor) -> None:
     """`value:index:label`, the best first; more classes than there are give all."""
     for count, given in ((2, 2), (9, 4)):
@@ -218,6 +225,11 @@ FLOATS = {"name": "input", "shape": [1, 3, 32, 32], "datatype": "FP32"}
         (MODEL, GOOD | {"outputs": [{"name": "label"}] * 2}, ["label", "more than once"]),
         (MODEL, GOOD | {"outputs": [{"name": "label", "parameters": {"classification": 1}}]}, ["label"]),
         (MODEL, GOOD | {"outputs": [{"name": "logits", "parameters": {"classification": -1}}]}, ["classification"]),
+        (
+            MODEL,
+            GOOD | {"outputs": [{"name": "label", "parameters": {"shared_memory_region": "a"}}]},
+            ["Shared memory"],
+        ),
         (MODEL, GOOD | {"parameters": {"timeout": -1}}, ["timeout"]),
         (TENSOR, GOOD, ["'image'", "input"]),
         (TENSOR, {"inputs": [FLOATS | {"data": [1.0]}]}, ["1 elements", "3072"]),
