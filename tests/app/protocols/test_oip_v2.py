@@ -317,6 +317,18 @@ async def test_a_full_queue_is_429(checkpoint: Path) -> None:
         assert int(response.headers["retry-after"]) >= 1
 
 
+async def test_the_values_of_a_document_count_as_memory(checkpoint: Path) -> None:
+    """Two bytes of JSON become a float of 32 bytes: the sum of all bodies allows for that."""
+    tensor = {"name": "input", "shape": [2, 3, 32, 32], "datatype": "FP32", "data": [0] * 6144}
+    async with serving(checkpoint) as client:
+        memory = app_of(client).state.service.body_memory
+        for limit_bytes, status in ((32 * 6144, 429), (40 * 6144, 200)):
+            memory.limit_bytes = limit_bytes
+            response = await client.post(f"{TENSOR}/infer", json={"inputs": [tensor]})
+            assert response.status_code == status, response.text
+        assert memory.used_bytes == 0
+
+
 async def test_before_the_model_is_loaded_nothing_is_ready(checkpoint: Path) -> None:
     """The server is alive and knows no model yet."""
     client = client_of(create_app(Settings.model_validate({"checkpoint": checkpoint}), ZYGOTE))
