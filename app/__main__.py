@@ -59,6 +59,7 @@ def _serve(app: "FastAPI", settings: "Settings", stderr: "BoundedStream") -> int
 
     from app.backstop import Backstop
     from app.http.protocol import BoundedProtocol
+    from app.listening import open_listeners
     from app.logs import describe_error
     from app.server import Server
     from app.service import Service
@@ -71,7 +72,7 @@ def _serve(app: "FastAPI", settings: "Settings", stderr: "BoundedStream") -> int
     runtime.raise_open_file_limit()
     config = uvicorn.Config(
         app,
-        "" if settings.host == "::" else settings.host,  # asyncio's "::" is IPv6 alone, its "" is both
+        settings.host,
         settings.port,
         http=BoundedProtocol,
         ws="none",
@@ -83,18 +84,18 @@ def _serve(app: "FastAPI", settings: "Settings", stderr: "BoundedStream") -> int
     )
     service: Service = app.state.service
     with ExitStack() as stack:
+        place = f"host is {settings.host} and port is {settings.port}"
         try:
+            listeners = [stack.enter_context(listener) for listener in open_listeners(settings.host, settings.port)]
+            place = f"host is {settings.host} and metrics_port is {settings.metrics_port}"
             stack.enter_context(service.metrics.served_on(settings.host, settings.metrics_port))
         except OSError as error:
-            fault = (error.strerror or str(error)).lower()
-            return _print_error(f"metrics_port is {settings.metrics_port}, but cannot be listened on: {fault}", 1)
+            fault = str(error.strerror or error).partition(" (")[0].lower()  # the rest repeats the address
+            return _print_error(f"{place}, which cannot be listened on: {fault}", 1)
         backstop = Backstop(end)
         stack.callback(backstop.disarm)
         server = Server(config, service, backstop)
-        try:
-            server.run()
-        except SystemExit:  # uvicorn has logged why it cannot listen
-            return 1
+        server.run(listeners)
     if service.failure is not None:
         return _print_error(describe_error(service.failure), 1)
     return 1 if server.has_failed else 0
@@ -102,7 +103,7 @@ def _serve(app: "FastAPI", settings: "Settings", stderr: "BoundedStream") -> int
 
 def run() -> None:
     """Runs `main` and ends the process at once, without waiting for threads that still load or decode."""
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server sets its own; it accepts nothing before
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server sets its own, which is before it is ready
     signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     runtime.defer_hangup()
     runtime.open_standard_streams()

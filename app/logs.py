@@ -61,13 +61,17 @@ def logging_to_stderr(log_format: str, on_drop: Callable[[int], None]) -> Iterat
     with bounded_stderr(on_drop, describe_dropped) as stream:
         handler = logging.StreamHandler(stream)
         handler.setFormatter(formatter)
-        logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+        root = logging.getLogger()
+        handlers, level = root.handlers, root.level
+        root.handlers = [handler]
+        root.setLevel(logging.INFO)
         logging.captureWarnings(True)
         try:
             yield stream
         finally:
             logging.captureWarnings(False)
-            logging.getLogger().removeHandler(handler)
+            root.handlers = handlers
+            root.setLevel(level)
 
 
 def describe_error(error: Exception) -> str:

@@ -40,8 +40,10 @@ class Server(uvicorn.Server):
         self._reloads: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Also sets the handler of SIGHUP, which reloads the checkpoint."""
+        """Also sets the handler of SIGHUP, which reloads the checkpoint, and logs the address of given sockets."""
         await super().startup(sockets)
+        if sockets:
+            self._log_started_message(sockets)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
         accept_hangup()
 

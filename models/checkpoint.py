@@ -6,6 +6,7 @@ Owns the file format: the weights, one JSON document under the metadata key `cla
 
 import hashlib
 import json
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from models.networks.registry import build_network
 DOCUMENT_KEY, HASH_KEY = "classifier", "sha256"
 VERSION_DIGITS = 12
 MAX_HEADER_BYTES = 2**24  # metadata of 1,000 labels and 10,000 epochs takes 2 MiB
+MAX_FAULT = 800  # characters of a message; names in a file may be of any length
 PICKLES = (b"PK\x03\x04", b"\x80")  # how files of torch.save start: a zip of a pickle, or a bare one
 
 
@@ -30,7 +32,9 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used. The message is one line that names the file and the fault."""
 
     def __init__(self, path: Path, fault: str) -> None:
-        super().__init__(escape_unprintable(f"{path}: {fault}"))
+        line = escape_unprintable(fault)
+        shown = line if len(line) <= MAX_FAULT else f"{line[: MAX_FAULT // 2]} ... {line[-MAX_FAULT // 2 :]}"
+        super().__init__(f"{escape_unprintable(str(path))}: {shown}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether the file's header is that of a checkpoint. Reads nothing else. Raises OSError."""
+    """Whether it is a regular file whose header is that of a checkpoint. Reads nothing else. Raises OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait
+        return False
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         text = file.read(length) if length <= MAX_HEADER_BYTES else b""
@@ -84,7 +90,7 @@ def parse_checkpoint(path: Path, contents: FileContents) -> Checkpoint:
         if header_bytes > MAX_HEADER_BYTES:  # parsed, each byte can take thirty
             raise ValueError(f"its header has {header_bytes} bytes, but must have at most {MAX_HEADER_BYTES}")
         # Before it allocates, the library checks shapes against offsets, and offsets against the file's size.
-        state = safetensors.torch.load(data)
+        state = _load_tensors(data)
         header = json.loads(data[8 : 8 + header_bytes])
         document, expected = (header["__metadata__"][key] for key in (DOCUMENT_KEY, HASH_KEY))
     except (safetensors.SafetensorError, ValueError, RecursionError) as error:
@@ -104,6 +110,13 @@ def parse_checkpoint(path: Path, contents: FileContents) -> Checkpoint:
     except ValueError as error:
         raise CheckpointError(path, f"has metadata that cannot be used: {error}") from error
     return Checkpoint(path, metadata, state, contents.sha256[:VERSION_DIGITS])
+
+
+def _load_tensors(data: bytes) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(data)
+    except KeyError as error:  # the format has types that torch has not
+        raise ValueError(f"its tensors have the type {error}, which is not read") from error
 
 
 def restore_model(checkpoint: Checkpoint) -> nn.Module:

@@ -1,8 +1,8 @@
-"""The command between checkpoints and the formats of others, in either direction.
+"""The command that converts weights of others to a checkpoint, and a checkpoint to other formats.
 
-`python -m models.convert IN --labels labels.txt --out OUT.safetensors` makes a checkpoint of weights
-from elsewhere and asks for what they cannot tell; `python -m models.convert IN.safetensors --to onnx
---out OUT` makes something else of a checkpoint. Owns its flags, and the checks before the work.
+`python -m models.convert IN --labels labels.txt --out OUT.safetensors` makes a checkpoint of weights from elsewhere.
+What the weights do not tell must be given. `python -m models.convert IN.safetensors --to onnx --out OUT` exports a
+checkpoint. Owns the flags and the checks before the work.
 """
 
 import argparse
@@ -28,7 +28,7 @@ IMPORT_FLAGS = ("labels", "architecture", "which", "preprocessing", *SETTINGS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Converts as the arguments say; 0, or 1 with one line on stderr."""
+    """Converts as the arguments say. Returns 0, or 1 after one line on stderr."""
     args = _parser().parse_args(argv)
     try:
         summary = convert(args)
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def convert(args: argparse.Namespace) -> str:
-    """Does what the arguments say; a line that says what was written. Raises OSError or ValueError."""
+    """Does what the arguments say and returns what was written, in words. Raises OSError or ValueError."""
     check_writable(args.out)
     if args.to:
         _refuse(args, IMPORT_FLAGS, "is for weights from elsewhere; with --to, the checkpoint tells it")
@@ -67,7 +67,7 @@ def copy_checkpoint(args: argparse.Namespace, file: Path) -> str:
 
 
 def make_checkpoint(args: argparse.Namespace) -> str:
-    """Reads, converts and writes; a line that says what was written, and a line that says what was taken.
+    """Reads, converts and writes. Returns a line that says what was taken and a line that says what was written.
 
     Raises OSError or ValueError, naming what is wrong or missing.
     """

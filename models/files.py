@@ -54,9 +54,9 @@ def check_writable(path: Path) -> None:
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes the name `path` when the block has ended and all of it is on the disk.
+    """Opens a file to write to. It gets the name `path` when the block has ended and all of it is on the disk.
 
-    If the block fails, whatever had that name keeps it. Makes the folders that are missing. Raises OSError.
+    If the block fails, a file that had that name stays as it was. Makes the folders that are missing. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:

@@ -33,7 +33,7 @@ class GoldenSample:
 
 
 def record_golden_sample(model: nn.Module, preprocessing: Preprocessing, image: Image.Image) -> GoldenSample:
-    """Asks `model`, in evaluation mode and float32 on whatever device it is, for `image`."""
+    """Runs `model` on `image`, in evaluation mode and float32, on the device of the model."""
     png = io.BytesIO()
     image.save(png, "PNG")
     device = next(model.parameters()).device
@@ -46,7 +46,7 @@ def record_golden_sample(model: nn.Module, preprocessing: Preprocessing, image: 
 
 
 def synthetic_image(size: int) -> Image.Image:
-    """A colourful size x size image for the golden sample, always the same: gradients with waves over them."""
+    """A colourful size x size image for the golden sample, always the same."""
     y, x = np.mgrid[0:size, 0:size] / size
     gradients = np.stack([x, y, 1 - (x + y) / 2], axis=2)  # (S, S, 3), 0 to 1
     waves = np.sin(2 * np.pi * np.stack([11 * x + 5 * y, 7 * x - 13 * y, 17 * x * y], axis=2))

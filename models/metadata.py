@@ -43,8 +43,8 @@ class CheckpointMetadata:
 
     `labels` are the classes' names by index, unique. `metrics` maps the split they were measured on
     to names and values. `history` has one record an epoch. `dataset` holds its name, fingerprint and
-    split sizes, `recipe` every setting of the training run. `calibration` is None where none was made; it
-    was made with this `temperature`. Every number is finite and every text can be encoded as UTF-8.
+    split sizes, `recipe` every setting of the training run. `calibration` was made with this `temperature`. It is None
+    if there was none. Every number is finite and every text can be encoded as UTF-8.
     Raises ValueError, naming the field, its value and the allowed range.
     """
 

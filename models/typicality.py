@@ -1,4 +1,4 @@
-"""How typical an image is of the images that the network knows, as a conformal p-value of its energy."""
+"""How typical an image is, compared with the images of the calibration: a conformal p-value of its energy."""
 
 import bisect
 

@@ -15,7 +15,7 @@ from training.data.sources import parse_data
 if TYPE_CHECKING:
     from models.networks.registry import Architecture
 
-STORED = "stored"
+STORED: Literal["stored"] = "stored"
 TYPES: dict[object, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 # A prediction set of 95 % needs 19 calibration images to be smaller than all labels.
 MIN_CALIBRATION_IMAGES = 20

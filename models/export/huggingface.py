@@ -17,7 +17,7 @@ from models.preprocess import Pixels
 
 
 def write_hf(found: Checkpoint, folder: Path) -> RunExport:
-    """Writes the folder, and gives a way to ask the checkpoint in it."""
+    """Writes the folder, and returns a function that runs the checkpoint in it."""
     folder.mkdir()
     shutil.copyfile(found.path, folder / CHECKPOINT_NAME)
     copy = checkpoint.read_checkpoint(folder / CHECKPOINT_NAME)

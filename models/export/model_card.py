@@ -4,7 +4,6 @@ Owns its text and the escaping of names. Everything in it comes from the checkpo
 """
 
 import json
-import math
 import re
 import shlex
 from typing import Any
@@ -34,7 +33,7 @@ def model_card(metadata: CheckpointMetadata, version: str, file_name: str = CHEC
 
 
 def _front_matter(d: CheckpointMetadata) -> str:
-    """JSON values, which are YAML as well, so that no name can break out of its place."""
+    """The values are JSON, which is YAML as well. So no name can be read as a field."""
     fields: dict[str, Any] = {
         "license": "unknown",  # that of weights depends on data that only their owner knows
         "library_name": "vggserve",
@@ -56,9 +55,7 @@ def _result(d: CheckpointMetadata, split: str) -> dict[str, Any]:
 
 
 def _measured(d: CheckpointMetadata, split: str) -> dict[str, float]:
-    return {
-        name: round(value, 4) for name, value in d.metrics[split].items() if name not in COUNTS and math.isfinite(value)
-    }
+    return {name: round(value, 4) for name, value in d.metrics[split].items() if name not in COUNTS}
 
 
 def _head(d: CheckpointMetadata, version: str) -> str:
@@ -130,7 +127,7 @@ def _limits(d: CheckpointMetadata) -> str:
 
 
 def _origin(d: CheckpointMetadata) -> str:
-    """All that would be needed to make it again."""
+    """All that is needed to train the network again."""
     origin = {name: getattr(d, name) for name in ("dataset", "recipe", "seed", "versions", "created_at")}
     return f"## Training\n\n```json\n{_json(origin, indent=2)}\n```\n"
 
@@ -141,7 +138,7 @@ def _dataset(d: CheckpointMetadata) -> str:
 
 
 def _json(value: object, indent: int | None = None) -> str:
-    """On one line, or, indented, on lines none of which can end a fenced block of Markdown."""
+    """JSON on one line, or indented. No line of it can end a fenced block of Markdown."""
     return _printable(json.dumps(value, ensure_ascii=False, indent=indent))
 
 
@@ -150,7 +147,7 @@ def _printable(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """On one line of Markdown, shown as it is."""
+    """The text on one line of Markdown, which is shown as it is."""
     return MARKDOWN.sub(r"\\\1", _printable(" ".join(text.split())))
 
 

@@ -20,8 +20,8 @@ from models.probabilities import softmax
 RunExport = Callable[[Pixels], dict[str, NDArray[np.float32]]]
 """(N, S, S, C) uint8 pixels -> (N, K) `logits`, and `probabilities` where the runtime gives them."""
 
-# How far logits may be from ours, as a share of the largest one. Both are float32, summed in different
-# orders: over all architectures and targets that was 2.5e-6 at most.
+# How far logits may be from ours, as a share of the largest one. Both are float32 and are summed in different orders.
+# Over all architectures and targets the difference was 2.5e-6 at most.
 LOGITS_BOUND = 1e-4
 PROBABILITIES_BOUND = 1e-3  # as the service allows for float32; a small temperature enlarges what logits differ by
 RANDOM_IMAGES, BLOCKS = 3, 8
@@ -29,7 +29,7 @@ RANDOM_IMAGES, BLOCKS = 3, 8
 
 @torch.inference_mode()
 def find_differences(found: Checkpoint, answer: RunExport) -> list[str]:
-    """Asks our network and `answer` for `images`; the largest difference of each output, in words.
+    """Runs our network and `answer` on the sample images. Returns the largest difference of each output, in words.
 
     Raises ValueError if one is above its bound or not a number, or if our network does not even give
     the logits that the checkpoint recorded for its golden sample.

@@ -19,7 +19,7 @@ from models.export.timm import write_timm
 
 @dataclass(frozen=True, slots=True)
 class ExportTarget:
-    """`write` makes a file or folder at a path and gives a way to ask it, with `packages` installed.
+    """`write` makes a file or folder at a path and returns a function that runs it. It needs `packages`.
 
     The function that `write` returns maps (N, S, S, C) uint8 pixels to (N, K) `logits` and maybe `probabilities`.
     """
@@ -36,9 +36,9 @@ TARGETS = {
 
 
 def export_checkpoint(source: Path, target: str, out: Path) -> str:
-    """Writes the checkpoint at `source` to `out`, which must not exist; a line that says what was written.
+    """Exports the checkpoint at `source` to `out`, which must not exist. Returns what was written, in words.
 
-    Nothing appears under the name `out` unless it answers as the checkpoint does. Raises OSError, or
+    Nothing gets the name `out` unless it gives the checkpoint's answers. Raises OSError, or
     ValueError, naming the file or package and the fault.
     """
     if missing := [name for name in TARGETS[target].packages if importlib.util.find_spec(name) is None]:

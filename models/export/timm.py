@@ -150,7 +150,7 @@ def _undo_pool(weight: Tensor) -> Tensor:
 
 
 def _config(found: Checkpoint, hidden: int) -> dict[str, Any]:
-    """What timm reads; `temperature` and `version` are for people, as timm has no place for them."""
+    """What timm reads. It does not use `temperature` and `version`; `read_timm_config` and people do."""
     d, p = found.metadata, found.metadata.preprocessing
     return {
         "architecture": d.architecture.name,
@@ -175,6 +175,6 @@ def _config(found: Checkpoint, hidden: int) -> dict[str, Any]:
 
 
 def _crop_share(p: Preprocessing) -> float:
-    """Such that timm's floor(size / share) is our `resize`, not one less."""
+    """The share for which timm's floor(size / share) is our `resize`, and not one less."""
     share = p.size / p.resize
     return share if math.floor(p.size / share) == p.resize else math.nextafter(share, 0)

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-ROWS = 64  # of the 4,096 that a hidden linear layer has
+ROWS = 64  # of a hidden linear layer's 4,096 that are multiplied at a time
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
@@ -28,7 +28,7 @@ def fuse(model: nn.Module) -> nn.Module:
 
 
 def _fuse_layers(layers: list[nn.Module]) -> list[nn.Module]:
-    """From the last layer to the first: a chain of linear layers is cheapest multiplied from its narrow end."""
+    """From the last layer to the first. The last one is narrow, so a chain of linear layers costs least from there."""
     result: list[nn.Module] = []
     for layer in reversed(layers):
         behind = result[0] if result else None

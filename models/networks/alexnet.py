@@ -12,7 +12,7 @@ from models.networks.vgg import HIDDEN, initialise_weights, scale_width
 
 @dataclass(frozen=True, slots=True)
 class Stem:
-    """The first convolution, and the side of the map that the head sees, from `min_input` pixels on."""
+    """The first convolution, and the side of the map that the head takes, for images of at least `min_input` pixels."""
 
     min_input: int
     kernel_size: int
@@ -21,15 +21,15 @@ class Stem:
     grid: int
 
 
-# The published stem shrinks by 4 and needs 63 pixels to leave anything to its three pools.
+# The published stem has stride 4. Below 63 pixels its three pools would have no pixel left.
 STEMS = (Stem(63, kernel_size=11, stride=4, padding=2, grid=6), Stem(15, kernel_size=3, stride=1, padding=1, grid=3))
 
 
 class AlexNet(nn.Module):
     """Maps images (N, in_channels, S, S) to logits (N, num_classes).
 
-    From 63 pixels on it is torchvision's network; smaller images get a 3 x 3 first convolution of
-    stride 1 and a 3 x 3 map in front of the head. Raises ValueError for an `input_size` below 15.
+    From 63 pixels on it is torchvision's network. For smaller images the first convolution is 3 x 3 with stride 1, and
+    the map in front of the head is 3 x 3. Raises ValueError for an `input_size` below 15.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 3, input_size: int = 224, width: float = 1.0) -> None:

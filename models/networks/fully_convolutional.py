@@ -12,11 +12,11 @@ from models.networks.vgg import STRIDE, VGG
 
 
 class FullyConvolutional(nn.Module):
-    """Maps images (N, C, H, W) to logits (N, K), those of the VGG where H and W are its input size.
+    """Maps images (N, C, H, W) to logits (N, K). They are those of the VGG if H and W are its input size.
 
-    On larger images they are the mean over all windows of that size, at steps of 32 pixels, except that
-    at a window's edge the convolutions see the image go on, where the VGG sees zeros (section 4.3). Every
-    head will do. Takes `vgg` over, with its weights, for evaluation.
+    On larger images they are the mean over all windows of that size, at steps of 32 pixels. There is one difference:
+    at a window's edge the convolutions use the pixels beyond it, where the VGG has zeros (section 4.3). Every head can
+    be rewritten. The weights are moved out of `vgg`, which cannot be used afterwards. For evaluation only.
     """
 
     def __init__(self, vgg: VGG) -> None:
@@ -44,7 +44,7 @@ class FullyConvolutional(nn.Module):
 
 
 def _convolutional(head: nn.Sequential, channels: int) -> nn.Sequential:
-    """The head of a VGG, for maps of `channels` and of any size; shares its weights."""
+    """The head of a VGG for maps of `channels` channels and any size. The weights are shared."""
     layers: list[nn.Module] = []
     for layer in head:
         if isinstance(layer, nn.Linear):
@@ -56,7 +56,7 @@ def _convolutional(head: nn.Sequential, channels: int) -> nn.Sequential:
 
 
 def _convolution(linear: nn.Linear, channels: int) -> nn.Conv2d:
-    """The same sums over a window: all of the flattened map for the first layer, one pixel for the others."""
+    """The same sums over a window. For the first layer that is the whole map, for the others one pixel."""
     side = math.isqrt(linear.in_features // channels)
     with torch.device("meta"):
         conv = nn.Conv2d(channels, linear.out_features, side)

@@ -20,7 +20,7 @@ NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Everything that determines a network's shape; its weights are all that is missing.
+    """Everything that determines a network's shape.
 
     `head` is one of `linear`, `paper`, `pooled`; AlexNet has only `paper`.
     Raises ValueError, naming the field, its value and the allowed range.

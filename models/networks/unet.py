@@ -14,10 +14,10 @@ from models.networks.vgg import STRIDE, VGG, initialise_weights
 class UNet(nn.Module):
     """Maps images (N, C, H, W), H and W multiples of 32, to logits (N, num_classes, H, W).
 
-    Takes `encoder` over, with the weights it has, and drops its head. Each of four steps up is the
-    paper's (section 2): a 2 x 2 up-convolution to the channels of the encoder's map of that size, the two
-    beside each other, two 3 x 3 convolutions; and 1 x 1 at the end. Padding keeps the size, where the
-    paper crops, and BatchNorm stands behind each 3 x 3 convolution.
+    The network contains `encoder` with the weights it has, without its head. Each of four steps up is the paper's
+    (section 2). A 2 x 2 up-convolution gives as many channels as the encoder's map of that size has. Both maps are
+    concatenated, and two 3 x 3 convolutions follow. A 1 x 1 convolution ends the network. Unlike in the paper, padding
+    keeps the size, and BatchNorm follows each 3 x 3 convolution.
 
     Raises ValueError, naming the argument, its value and the allowed range.
     """

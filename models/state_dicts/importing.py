@@ -17,7 +17,14 @@ from models.state_dicts.layers import Layers, group_layers, load_layer, read_inp
 from models.state_dicts.ours import is_ours, match_own_names, read_head
 from models.state_dicts.reading import find_weights_file, read_tensors
 from models.state_dicts.selection import StateDict, select_state_dict
-from models.state_dicts.torchvision import TIMM, describe_head, fit_head, match_by_name, translate_head
+from models.state_dicts.torchvision import (
+    TIMM,
+    describe_head,
+    drop_foreign_head,
+    fit_head,
+    match_by_name,
+    translate_head,
+)
 from models.state_dicts.tutorial import drop_copies, is_tutorial, match_by_order
 
 NAME_BY_CONVOLUTIONS = {5: "alexnet", 8: "vgg11", 10: "vgg13", 13: "vgg16", 16: "vgg19"}
@@ -44,7 +51,7 @@ class Expected:
     """What the caller says of the weights; None where the file has to tell it.
 
     `which` names the network in a file that holds several. `default_size` is the input size of weights that take any,
-    where none is expected. Without `needs_classifier`, features alone will do.
+    where none is expected. Without `needs_classifier`, features alone are enough.
     """
 
     architecture: str | None = None
@@ -56,7 +63,7 @@ class Expected:
 
 
 def import_weights(path: Path, expected: Expected = Expected()) -> ImportedWeights:
-    """Our network with the weights that `path` holds: a file, or a folder as exports and the Hugging Face Hub have it.
+    """Our network with the weights in `path`: a file, or a folder as exports and the Hugging Face Hub have it.
 
     What the tensors determine is read from them, and an expectation that contradicts them is refused. The networks of
     torchvision and timm take any `input_size`, so there it must be given: a multiple of 32 pixels for a VGG, at least
@@ -82,7 +89,9 @@ def _import(state: StateDict, layers: Layers, expected: Expected, others: tuple[
         found = _recognise(layers, head, read_input_size(layers, head), expected)
     else:
         names = "timm's names" if any(name in layers for name in TIMM) else "torchvision's names"
-        match, layers = match_by_name, translate_head(layers)
+        kept = layers if expected.needs_classifier else drop_foreign_head(layers)
+        names += f" without its own head ({', '.join(layers.keys() - kept.keys())})" if len(kept) < len(layers) else ""
+        match, layers = match_by_name, translate_head(kept)
         found = _recognise(layers, *describe_head(layers, expected.input_size or expected.default_size), expected)
     with torch.device("meta"):  # no memory is touched or initialised for weights that are replaced
         model = build_network(found)

@@ -49,7 +49,7 @@ def read_tensors(path: Path) -> Any:
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         found = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, ValueError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:  # KeyError: a type that torch has not
         raise ValueError(f"is not a whole safetensors file ({error})") from error
     return dict(sorted(found.items(), key=lambda item: _natural_order(item[0])))
 

@@ -19,6 +19,7 @@ AVERAGED = re.compile(r"(^|_)(ema|swa|averaged|avg|shadow)(_|$)")
 ROOT = re.compile(
     r"(?:^|(?<=\.))(features\.\d+\.[a-z_]+|blocks\.\d\.\d+\.[a-z_]+|body\.\d+\.[a-z_]+|conv1\.\d+\..*[a-z_]+)$"
 )
+BARE = re.compile(r"\d+\.(weight|bias|running_mean|running_var)")
 FAMILIES = (
     ("a ResNet", re.compile(r"(^|\.)layer\d\.\d+\.(conv|bn)\d")),
     ("a DenseNet", re.compile(r"denseblock")),
@@ -92,6 +93,8 @@ def _split_networks(path: tuple[str, ...], state: dict[str, Tensor]) -> Iterator
         if name in clean:
             raise ValueError(f"holds {name} twice, with and without a wrapper's prefix")
         clean[name] = tensor
+    if clean and all(map(BARE.fullmatch, clean)):  # of `torch.save(model.features.state_dict())`
+        clean = {f"features.{name}": tensor for name, tensor in clean.items()}
     prefixes = dict.fromkeys(key[: match.start(1)] for key in clean if (match := ROOT.search(key)))
     # The tutorial's class has every block a second time. Other networks begin with conv1 as well.
     prefixes = {p: None for p in prefixes if any(key.startswith((p + "features.", p + "b")) for key in clean)}

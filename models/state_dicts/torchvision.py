@@ -20,6 +20,15 @@ MAX_EXPANSION = 64  # bytes of a head of three layers for each byte of the one l
 OLD = {"classifier.1": "classifier.0", "classifier.4": "classifier.3"}
 
 
+def drop_foreign_head(layers: Layers) -> Layers:
+    """The features alone, if what stands behind them is no head that is read, as of a network that was fine-tuned."""
+    behind = {name for name in layers if not name.startswith("features.")}
+    known = (set(TIMM), set(TIMM.values()), {*OLD, "classifier.6"})
+    if len(behind) == 1 or behind in known:
+        return layers
+    return {name: tensors for name, tensors in layers.items() if name not in behind}
+
+
 def translate_head(layers: Layers) -> Layers:
     """The layers with torchvision's names: those of timm, older ones, and a single linear layer as `classifier.0`."""
     layers = _undo_chain(layers)

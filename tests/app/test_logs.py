@@ -1,13 +1,15 @@
 """The service's log lines."""
 
+import io
 import json
 import logging
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
-from app.logs import FIELDS, JsonFormatter, TextFormatter
+from app.logs import FIELDS, JsonFormatter, TextFormatter, logging_to_stderr
 from tests.fakes.images import encoded, random_image
 from tests.fakes.service import serving
 
@@ -40,6 +42,60 @@ def test_a_traceback_goes_with_its_line(formatter: logging.Formatter) -> None:
         made = record("unforeseen error")
         made.exc_info = sys.exc_info()
     assert "RuntimeError: broken" in formatter.format(made)
+
+
+FORGED = "a\n2026-01-01T00:00:00 INFO forged \x1b[31m\x9b \u202e\udce9"
+
+
+def test_nothing_in_a_text_line_can_begin_another() -> None:
+    """Ends of lines, escape sequences and characters that turn the text are written out, in messages and fields."""
+    line = TextFormatter().format(record(FORGED, path=FORGED, empty=""))
+    assert line.isprintable()
+    assert line.count("\\n2026") == 2
+    assert 'path="a\\n' in line
+    assert line.endswith(' empty=""')
+
+
+def test_a_value_cannot_add_a_field() -> None:
+    """A value with blanks, quotes or equals signs stands in quotes."""
+    assert TextFormatter().format(record("m", path='x" status=200')).endswith(r' path="x\" status=200"')
+
+
+def test_the_lines_of_a_traceback_are_indented() -> None:
+    """An error's message cannot look like a line of the log."""
+    try:
+        raise RuntimeError(FORGED)
+    except RuntimeError:
+        made = record("unforeseen error")
+        made.exc_info = sys.exc_info()
+    first, *others = TextFormatter().format(made).split("\n")
+    assert first.endswith("unforeseen error")
+    assert all(line.startswith("  ") and line.isprintable() for line in others)
+
+
+def test_json_keeps_the_text_and_shows_nothing_active() -> None:
+    """A line stays one printable line, and whoever parses it gets the text back."""
+    line = JsonFormatter().format(record(FORGED, path=FORGED))
+    assert line.isprintable()
+    text = FORGED.replace("\udce9", "\\udce9")
+    assert (json.loads(line)["message"], json.loads(line)["path"]) == (text, text)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_lines_and_warnings_go_to_stderr(log_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the block every logger's lines, and Python's warnings, are lines of the log."""
+    file = io.StringIO()
+    monkeypatch.setattr("sys.stderr", file)
+    before = list(logging.getLogger().handlers)
+    with logging_to_stderr(log_format, lambda _: None), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.getLogger("vggserve").info("a line")
+        warnings.warn("a warning", stacklevel=1)
+    line, warning = file.getvalue().splitlines()
+    assert "a line" in line
+    assert "UserWarning: a warning" in warning
+    assert (line[0] == "{") is (log_format == "json")
+    assert logging.getLogger().handlers == before
 
 
 @pytest.mark.anyio

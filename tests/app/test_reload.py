@@ -11,11 +11,13 @@ import pytest
 import torch
 import uvicorn
 
+from app.main import create_app
 from app.server import Server
+from app.settings import Settings
 from tests.fakes.checkpoints import write_small_checkpoint
 from tests.fakes.gates import Gate
 from tests.fakes.images import encoded, random_image
-from tests.fakes.service import app_of, pipeline_of, serving
+from tests.fakes.service import ZYGOTE, app_of, client_of, pipeline_of, serving
 
 pytestmark = pytest.mark.anyio
 IMAGE = encoded(random_image())
@@ -163,6 +165,10 @@ async def test_without_keys_nobody_may_reload(checkpoint: Path) -> None:
         assert (await client.post("/admin/reload")).status_code == 401
 
 
+async def model_status(client: httpx.AsyncClient, key: str) -> int:
+    return (await client.get("/model", headers={"X-API-Key": key})).status_code
+
+
 async def test_a_reload_reads_the_keys_again(path: Path, tmp_path: Path) -> None:
     """Keys in a file are rotated by writing it anew and reloading; one with no key in it is refused."""
     keys = tmp_path / "keys"
@@ -170,9 +176,61 @@ async def test_a_reload_reads_the_keys_again(path: Path, tmp_path: Path) -> None
     async with serving(path, api_keys_file=keys) as client:
         keys.write_text("second\nthird\n")
         assert (await client.post("/admin/reload", headers={"X-API-Key": "first"})).status_code == 200
-        assert (await client.get("/model", headers={"X-API-Key": "first"})).status_code == 401
-        assert (await client.get("/model", headers={"X-API-Key": "third"})).status_code == 200
+        assert await model_status(client, "first") == 401
+        assert await model_status(client, "third") == 200
         keys.write_text("\n")
         response = await client.post("/admin/reload", headers={"X-API-Key": "second"})
         assert (response.status_code, response.json()["code"]) == (422, "invalid_checkpoint")
-        assert (await client.get("/model", headers={"X-API-Key": "second"})).status_code == 200
+        assert await model_status(client, "second") == 200
+
+
+async def test_new_keys_count_where_the_checkpoint_is_refused(path: Path, tmp_path: Path) -> None:
+    """A key that leaked can be revoked whatever state the checkpoint is in, by request and by signal."""
+    keys = tmp_path / "keys"
+    keys.write_text("first\n")
+    async with serving(path, api_keys_file=keys) as client:
+        spoil(path, "text")
+        keys.write_text("second\n")
+        assert (await client.post("/admin/reload", headers={"X-API-Key": "first"})).status_code == 422
+        assert (await model_status(client, "first"), await model_status(client, "second")) == (401, 200)
+        keys.write_text("third\n")
+        await Server(uvicorn.Config(app_of(client)), app_of(client).state.service)._reload()
+        assert (await model_status(client, "second"), await model_status(client, "third")) == (401, 200)
+
+
+async def test_keys_that_cannot_be_read_are_one_line(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The keys before them stay, and the line names the file and not the key."""
+    keys = tmp_path / "keys"
+    keys.write_text("first\n")
+    async with serving(path, api_keys_file=keys) as client:
+        keys.write_text("hunter 2\n")
+        assert (await client.post("/admin/reload", headers={"X-API-Key": "first"})).status_code == 422
+        assert await model_status(client, "first") == 200
+    [record] = [record for record in caplog.records if "serves on" in record.message]
+    assert f"api_keys_file is {keys}" in record.message
+    assert "hunter" not in caplog.text
+
+
+async def test_keys_can_be_revoked_while_the_model_loads(checkpoint: Path, tmp_path: Path) -> None:
+    """The reload takes the new keys at once and says that there is no model yet. One by signal waits for it."""
+    keys = tmp_path / "keys"
+    keys.write_text("first\n")
+    app = create_app(
+        Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32", "api_keys_file": keys}), ZYGOTE
+    )
+    service = app.state.service
+    async with client_of(app) as client:
+        keys.write_text("second\n")
+        response = await client.post("/admin/reload", headers={"X-API-Key": "first"})
+        assert (response.status_code, response.json()["code"]) == (503, "not_ready")
+        assert (await model_status(client, "first"), await model_status(client, "second")) == (401, 503)
+        starting = asyncio.create_task(service.start())
+        await asyncio.sleep(0)
+        loaded = await service.reload()
+        assert starting.done()
+        assert service.health.ready
+        with service.pipeline() as pipeline:
+            assert pipeline.model is loaded
+        await service.close()

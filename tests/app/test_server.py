@@ -13,13 +13,16 @@ import pytest
 import uvicorn
 
 from app.__main__ import main
+from app.backstop import Backstop
+from app.listening import open_listeners
 from app.main import create_app
 from app.server import Server
 from app.service import Service
 from app.settings import Settings
 from tests.fakes.checkpoints import write_small_checkpoint
+from tests.fakes.gates import Gate
 from tests.fakes.images import encoded, random_image
-from tests.fakes.service import ZYGOTE
+from tests.fakes.service import ZYGOTE, client_of
 
 pytestmark = pytest.mark.anyio
 IMAGE = encoded(random_image())
@@ -101,7 +104,7 @@ async def running(checkpoint: Path, **settings: object) -> AsyncIterator[tuple[W
     app = create_app(Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32", **settings}), ZYGOTE)
     config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = WatchedServer(config, app.state.service)
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(server.serve(open_listeners("127.0.0.1", 0)))
     await server.listening.wait()
     await app.state.starting
     try:
@@ -189,13 +192,88 @@ async def test_hangup_reloads_the_checkpoint(tmp_path: Path, caplog: pytest.LogC
         assert f"x-model-version: {version}" in (await client.get("/model"))[1]
 
 
-async def test_shutdown_is_bounded(checkpoint: Path) -> None:
-    """A request that never ends does not hold the server beyond shutdown_timeout."""
+async def test_shutdown_is_bounded(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A request that never ends does not hold the server beyond shutdown_timeout, and counts as a failure."""
     async with running(checkpoint, drain_delay=0, shutdown_timeout=0.05) as (server, serving):
         client = await server.connect()
         await client.begin()
         signal.raise_signal(signal.SIGTERM)
         await serving
+        assert server.has_failed
+    assert "shutdown_timeout, 0.05 s, is over; requests without an answer: 1" in caplog.text
+
+
+async def test_what_a_hung_model_holds_is_answered_at_the_end(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After shutdown_timeout its request gets 503, the log names the replica, and the server ends as failed."""
+    async with running(checkpoint, drain_delay=0, shutdown_timeout=0.05) as (server, serving):
+        client = await server.connect()
+        with Gate(client_of(server.config.app)) as gate:
+            await client.begin()
+            answer = asyncio.ensure_future(client.finish())
+            await gate.entered()
+            signal.raise_signal(signal.SIGTERM)
+            assert (await answer)[0] == 503
+            await serving
+        assert server.has_failed
+    assert "requests without an answer: 1; replica cpu has been busy with one batch" in caplog.text
+
+
+async def test_a_clean_end_is_no_failure(checkpoint: Path) -> None:
+    """With nothing in flight the server ends as intended."""
+    async with running(checkpoint, drain_delay=0) as (server, serving):
+        signal.raise_signal(signal.SIGTERM)
+        await serving
+        assert not server.has_failed
+
+
+async def test_the_first_signal_arms_the_backstop(checkpoint: Path) -> None:
+    """It gets the time of an orderly shutdown and some seconds more, also where the event loop no longer turns."""
+    armed: list[float] = []
+
+    class RecordingBackstop(Backstop):
+        def arm(self, seconds: float) -> None:
+            armed.append(seconds)
+            super().arm(seconds)
+
+    app = create_app(
+        Settings.model_validate({"checkpoint": checkpoint, "drain_delay": 7, "shutdown_timeout": 20}), ZYGOTE
+    )
+    backstop = RecordingBackstop(lambda: None)
+    server = Server(uvicorn.Config(app), app.state.service, backstop)
+    server.handle_exit(signal.SIGTERM, None)
+    backstop.disarm()
+    assert armed == [32.0]
+
+
+def test_a_port_in_use_is_one_line(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The main port and that of the metrics are named, and the status is 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["--checkpoint", str(checkpoint), "--port", port]) == 1
+        assert main(["--checkpoint", str(checkpoint), "--port", "0", "--metrics-port", port]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    fault = "which cannot be listened on: address already in use"
+    assert first == f"error: host is 127.0.0.1 and port is {port}, {fault}"
+    assert second == f"error: host is 127.0.0.1 and metrics_port is {port}, {fault}"
+
+
+def test_keys_on_the_command_line_are_warned_of(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other users can see them. The line does not repeat them."""
+    monkeypatch.setattr(Server, "run", lambda self, sockets: None)
+    assert main(["--checkpoint", str(checkpoint), "--port", "0", "--api-keys", "hunter2"]) == 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert "WARNING --api-keys shows the keys" in line
+    assert "hunter2" not in line
+
+
+def test_requests_without_an_answer_show_in_the_status(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The orchestrator sees that the shutdown was not clean."""
+    monkeypatch.setattr(Server, "run", lambda self, sockets: setattr(self, "has_failed", True))
+    assert main(["--checkpoint", str(checkpoint), "--port", "0"]) == 1
 
 
 def test_a_missing_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,6 +293,6 @@ def test_a_bad_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_idle_connections_are_left_to_the_client_to_close(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server keeps them for longer than balancers do, of which the longest waits for 600 seconds."""
     kept: list[int] = []
-    monkeypatch.setattr(Server, "run", lambda self: kept.append(self.config.timeout_keep_alive))
-    assert main(["--checkpoint", str(checkpoint)]) == 0
+    monkeypatch.setattr(Server, "run", lambda self, sockets: kept.append(self.config.timeout_keep_alive))
+    assert main(["--checkpoint", str(checkpoint), "--port", "0"]) == 0
     assert kept[0] > 600

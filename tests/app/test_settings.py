@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cpus import count_cpus
 from app.settings import Settings, read_settings, shows_keys
 
 
@@ -45,6 +46,97 @@ def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_keys_are_not_shown() -> None:
     """A key never appears in the settings' own representation."""
     assert "hunter2" not in repr(read_settings(["--api-keys", "hunter2"]))
+
+
+@pytest.mark.parametrize("value", ["", " ", ",", " , "])
+@pytest.mark.parametrize("name", ["VGG_API_KEYS", "vgg_api_keys"])
+def test_a_variable_for_keys_without_a_key_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """A template without a value must not open the server."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r"(?i)api_keys"):
+        read_settings([])
+
+
+def test_a_variable_for_the_keys_file_must_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one is an error, as one for the keys is."""
+    monkeypatch.setenv("VGG_API_KEYS_FILE", "")
+    with pytest.raises(ValueError, match="VGG_API_KEYS_FILE"):
+        read_settings([])
+
+
+def test_a_keys_file_that_is_bad_is_named(tmp_path: Path) -> None:
+    """The error has the setting, the file and the line."""
+    path = tmp_path / "keys"
+    path.write_text("fine\nhunter 2\n")
+    with pytest.raises(ValueError, match=r"api_keys_file is .*keys, but it has several words in line 2"):
+        read_settings(["--api-keys-file", str(path)]).keys()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--api-keys", "fine,hunt er2"],
+        ["--api-keys", "h\xfcnter2"],
+        ["--api-keys", "fine", "hunter2"],
+        ["--api-keys", "fine", "--api-keys", "hunter2"],
+        ["--api-key=hunter2"],
+        ["--api-key", "hunter2"],
+        ["--api-keys", "--hunter2"],
+        ["hunter2"],
+        ["-k", "hunter2"],
+        ["--api-keys", "hunter2", "--max-images", "9", "--queue-size", "8"],
+        ["--api-keys", "hunter2", "--port", "http"],
+    ],
+)
+def test_no_error_shows_a_key(arguments: list[str]) -> None:
+    """Neither does the error behind it, of which a traceback would be made."""
+    with pytest.raises(ValueError, match=r".") as error:
+        read_settings(arguments)
+    assert "\n" not in str(error.value)
+    assert error.value.__cause__ is None
+    assert not any(part in str(error.value) for part in ("hunter2", "hunt", "nter2"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "1", "--port=2"], "--port is given twice"),
+        (["--max-images", "3", "--max_images", "3"], "--max_images is given twice"),
+        (["--port"], "--port has no value"),
+        (["--port", "--host"], "--port has no value"),
+        (["--prot", "1"], "unknown flag --prot"),
+        (["--host", "a", "b"], "argument 3 belongs to no flag"),
+    ],
+)
+def test_a_bad_command_line_is_one_line(arguments: list[str], words: str) -> None:
+    """The error names the flag, or the place of a word that belongs to none."""
+    with pytest.raises(ValueError, match=words):
+        read_settings(arguments)
+
+
+def test_a_value_may_begin_with_hyphens() -> None:
+    """Keys may hold any visible character, also at their beginning."""
+    assert read_settings(["--api-keys=--k=ey"]).keys() == ("--k=ey",)
+    assert read_settings(["--api-keys", "-key"]).keys() == ("-key",)
+
+
+def test_keys_on_the_command_line_are_noticed() -> None:
+    """Other users of the machine can see them, which is worth a warning."""
+    assert shows_keys(["--port", "1", "--api_keys", "a"])
+    assert not shows_keys(["--api-keys-file", "a"])
+
+
+def test_every_limit_is_a_field_that_says_so() -> None:
+    """GET /model shows the settings that are marked as limits."""
+    limits = read_settings(["--queue-size", "9"]).limits()
+    assert limits["queue_size"] == 9
+    assert set(limits) >= {"max_body_bytes", "max_images", "max_image_pixels", "request_timeout", "decode_threads"}
+    assert {"port", "api_keys", "max_batch"}.isdisjoint(limits)
+
+
+def test_decoding_threads_follow_the_machine() -> None:
+    """There is one for each CPU that the process may use, and never more than eight."""
+    assert read_settings([]).decode_threads == min(8, count_cpus())
 
 
 def test_max_images_follows_a_small_queue() -> None:

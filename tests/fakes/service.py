@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from app.decoding.zygote import Zygote
 from app.main import create_app
-from app.service import RETRY_SECONDS
+from app.service import JOIN_SECONDS, RETRY_SECONDS
 from app.serving.pipeline import Pipeline
 from app.settings import Settings
 
@@ -19,11 +19,15 @@ ZYGOTE = Zygote()  # shared by all services of the tests; conftest.py closes it
 
 @asynccontextmanager
 async def serving(
-    checkpoint: Path, *, retry_seconds: float = RETRY_SECONDS, **settings: object
+    checkpoint: Path,
+    *,
+    retry_seconds: float = RETRY_SECONDS,
+    join_seconds: float = JOIN_SECONDS,
+    **settings: object,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service in this process that has loaded its model."""
     values = {"checkpoint": checkpoint, "dtype": "float32", "decode_threads": 2, **settings}
-    app = create_app(Settings.model_validate(values), ZYGOTE, retry_seconds)
+    app = create_app(Settings.model_validate(values), ZYGOTE, retry_seconds, join_seconds=join_seconds)
     async with app.router.lifespan_context(app), client_of(app) as client:
         await app.state.starting
         yield client

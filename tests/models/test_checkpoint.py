@@ -218,8 +218,9 @@ def oversized(header: dict[str, Any], length: int | None = None) -> bytes:
         oversized({}, length=2**62),
         oversized({}, length=2**24 + 1),
         struct.pack("<Q", 2**20) + b"[" * 2**20,
+        oversized({"a": {"dtype": "F4", "shape": [8], "data_offsets": [0, 4]}}),
     ],
-    ids=["offsets", "shape", "product", "overlap", "header", "header of 16 MiB", "nesting"],
+    ids=["offsets", "shape", "product", "overlap", "header", "header of 16 MiB", "nesting", "type"],
 )
 def test_what_asks_for_absurd_memory_is_refused(contents: bytes, path: Path) -> None:
     """Sizes that the file does not have are refused before anything of that size is allocated."""
@@ -230,6 +231,15 @@ def test_what_asks_for_absurd_memory_is_refused(contents: bytes, path: Path) -> 
     assert tracemalloc.get_traced_memory()[1] < 2**25
     tracemalloc.stop()
     assert "\n" not in str(caught.value)
+
+
+def test_an_error_is_one_short_line() -> None:
+    """Whatever a file's name or its contents are, the message is printable and not long."""
+    line = str(CheckpointError(Path("a\nb"), "x" * 10_000 + "\x1b[31m"))
+    assert line.startswith(r"a\nb: xxx")
+    assert line.endswith(r"\x1b[31m")
+    assert line.isprintable()
+    assert len(line) < 1000
 
 
 def test_what_would_never_end_is_not_read(path: Path) -> None:

@@ -1,8 +1,9 @@
 """Starting from a checkpoint's weights: what is taken, what is not, and what stays as it is."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -166,6 +167,18 @@ def test_features_alone_get_a_new_head(published: Path) -> None:
     )
 
 
+def test_a_head_of_another_kind_is_left_out(published: Path) -> None:
+    """A network that was fine-tuned with a head of its own still gives its features; the line names what is left."""
+    state = torch.load(published)["state_dict"]
+    own = {name.replace("classifier.6", "classifier.6.0"): tensor for name, tensor in state.items()}
+    torch.save(own | {"classifier.6.3.weight": torch.zeros(2, 10)}, published)
+    recipe, found = read_recipe_and_start("digits", {"init": str(published), "size": 32, **IMAGENET}, "fast")
+    assert found
+    assert recipe.head == "pooled"
+    assert found.origin.startswith("vgg11_bn with torchvision's names without its own head (")
+    assert "classifier.6.3" in found.origin
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -186,6 +199,13 @@ def test_what_does_not_fit_is_said(given: dict[str, Any], message: str, publishe
         read_recipe_and_start("digits", {"init": str(published), **given}, "fast")
 
 
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """Reading one would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: is not a regular file"):
+        read_recipe_and_start("digits", {"init": str(tmp_path / "pipe"), **IMAGENET}, "fast")
+
+
 @pytest.mark.parametrize("given", [IMAGENET, {"init_which": "ema"}])
 def test_a_checkpoint_tells_its_own(given: dict[str, Any], start: InitialWeights) -> None:
     """Settings for published weights contradict a checkpoint."""
@@ -195,4 +215,4 @@ def test_a_checkpoint_tells_its_own(given: dict[str, Any], start: InitialWeights
 
 def test_the_presets_are_those_of_conversion() -> None:
     """The recipe's allowed values are the names that models.convert takes."""
-    assert recipe_fields()["init_preprocessing"].annotation == Literal[STORED, *PRESETS]  # type: ignore[valid-type]
+    assert get_args(recipe_fields()["init_preprocessing"].annotation) == (STORED, *PRESETS)

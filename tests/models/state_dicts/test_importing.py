@@ -450,10 +450,11 @@ def test_older_numbers_of_the_head_are_read(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(found.model, 32), logits(theirs, 32))
 
 
-def test_features_alone_are_enough_for_a_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefix", ["features.", ""])
+def test_features_alone_are_enough_for_a_start(prefix: str, tmp_path: Path) -> None:
     """A file without a classifier gives a network with an empty head, where that is asked for."""
     features = from_torchvision("vgg16").features.state_dict()
-    path = saved(tmp_path, {f"features.{name}": tensor for name, tensor in features.items()})
+    path = saved(tmp_path, {prefix + name: tensor for name, tensor in features.items()})
     with pytest.raises(
         CheckpointError, match="has features without a classifier, which is enough for training's --init"
     ):
