@@ -8,7 +8,7 @@ import binascii
 import re
 import zlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ParamSpec, TypeVar
 
 import orjson
@@ -22,6 +22,7 @@ WINDOW_BITS = {"deflate": 15, "gzip": 31}  # of zlib, for each coding (RFC 9110,
 CODINGS = ("identity", *WINDOW_BITS)
 STEP_BYTES = 2**18  # that are inflated at once: about a millisecond, in which the event loop does nothing else
 VALUE_BYTES = 32  # of a float in a list of Python's, where its JSON has two bytes at least
+BYTES_PER_VALUE = 8  # of the largest body; so its values take at most four times its bytes in memory
 SMALL_JSON_BYTES = 2**16  # parsed in less time than a thread needs to start
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 DATA_URI = re.compile(r"data:[^,]{0,200},")
@@ -105,6 +106,7 @@ async def parse_json(inference: Inference, data: bytes, limits: JsonLimits) -> A
     Values are counted before they are parsed: two bytes of JSON may become a hundred in memory.
     """
     counts = await run_by_size(len(data), _count_values, data)
+    limits = replace(limits, values=min(limits.values, inference.settings.max_body_bytes // BYTES_PER_VALUE))
     for field in fields(limits):
         count, limit = getattr(counts, field.name), getattr(limits, field.name)
         if count > limit:

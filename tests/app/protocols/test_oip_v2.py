@@ -269,6 +269,14 @@ async def test_other_faults_have_the_native_statuses(
     assert error_of(await client.post(path, content=content))[0] == status
 
 
+async def test_a_body_of_tiny_values_is_413(checkpoint: Path) -> None:
+    """They would take far more memory than their bytes: at most one value for every 8 bytes of the largest body."""
+    tensor = {"name": "input", "shape": [1, 3, 32, 32], "datatype": "FP32", "data": [0] * 3072}
+    async with serving(checkpoint, max_body_bytes=20_000) as client:
+        status, message = error_of(await client.post(f"{TENSOR}/infer", json={"inputs": [tensor]}))
+    assert (status, message.rpartition(", ")[2]) == (413, "more than the allowed 2500.")
+
+
 async def test_too_many_images_are_413(client: httpx.AsyncClient) -> None:
     """The limit is `max_images`, as on the native route."""
     status, message = error_of(await client.post(f"{MODEL}/infer", json=request_of(BASE64[:1] * 5)))
