@@ -86,7 +86,7 @@ class UnsupportedEncoding(ServiceError):
 
 
 class UndecodableImage(ServiceError):
-    """An image of an allowed format that is truncated, corrupt or absurdly costly to decode."""
+    """An image of an allowed format that is truncated or corrupt, of a variant that is not read, or absurdly costly."""
 
     status, code = 422, "undecodable_image"
 

@@ -31,7 +31,7 @@ def flatten(image: Image.Image, grey: GreyScale | None = None) -> Image.Image:
     mode = PLAIN_MODES.get(image.mode, "RGB")
     if not image.has_transparency_data:
         return to_mode(image, mode)
-    if not any(_to_rgba(band).getextrema()[3][1] for band in _bands(image)):
+    if not any(_to_rgba(band).getchannel("A").getextrema()[1] for band in _bands(image)):
         return _map_bands(image, lambda band: _to_rgba(band).convert("RGB").convert(mode), mode)
     return _map_bands(image, lambda band: _put_on_white(band).convert(mode), mode)
 

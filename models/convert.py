@@ -86,6 +86,7 @@ def make_checkpoint(args: argparse.Namespace) -> str:
         std=given["std"],
         channels=a.in_channels,
         interpolation=given["interpolation"] or "bilinear",
+        color="srgb",
     )
     metadata = CheckpointMetadata(
         architecture=a,

@@ -6,6 +6,7 @@ Owns the calls of Pillow's decoders, and the meaning of their errors.
 import io
 from collections.abc import Callable
 
+import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from models.colours import BAND_PIXELS, flatten
@@ -21,6 +22,7 @@ MAX_PIXELS = 2**30  # where no other limit is given
 DRAFT_FACTOR = 2
 DRAFT_SCALES = (8, 4, 2, 1)
 BAND_BYTES = 40  # by a pixel of a band: samples in double precision, and what becomes of them
+ROW_BYTES = 16  # a pointer for each row of an image and of its copy
 PROFILE_FACTOR = 4  # the profile, and tables made of it
 OPENERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
@@ -39,7 +41,6 @@ TURNS = {  # by EXIF orientation: what makes the stored picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-OUT_OF_MEMORY = "out of memory"  # in the text of Pillow's OSError for the decoders' status -9
 
 
 def read_pixels(data: bytes, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -74,13 +75,7 @@ def read_whole(data: bytes, shorter: int, preprocessing: Preprocessing) -> Pixel
 
 def estimate_decode_bytes(plain: PlainFile, preprocessing: Preprocessing) -> int:
     """The memory that `decode_pixels` takes at most, in bytes, beside the plain file's own."""
-    ratio = min(plain.width, plain.height) // (DRAFT_FACTOR * _shorter_side(preprocessing))
-    scale = ratio if plain.name == "JPEG" else 1
-    scale = next(known for known in DRAFT_SCALES if scale >= known or known == 1)
-    area = -(-plain.width // scale) * -(-plain.height // scale)
-    copies = area * (plain.pixel_bytes + 4)  # the image, and its copy when it is turned or its colours are converted
-    bands = BAND_BYTES * min(area, BAND_PIXELS)
-    return copies + bands + plain.buffer_bytes + PROFILE_FACTOR * len(plain.profile or b"")
+    return _estimate_bytes(plain, _shorter_side(preprocessing))
 
 
 def _shorter_side(preprocessing: Preprocessing) -> int:
@@ -88,26 +83,47 @@ def _shorter_side(preprocessing: Preprocessing) -> int:
     return preprocessing.resize if preprocessing.crop == "center" else preprocessing.size
 
 
+def _estimate_bytes(plain: PlainFile, shorter: int) -> int:
+    ratio = min(plain.width, plain.height) // (DRAFT_FACTOR * shorter) if plain.name == "JPEG" else 1
+    scale = next(known for known in DRAFT_SCALES if ratio >= known or known == 1)
+    area = -(-plain.width // scale) * -(-plain.height // scale)
+    copies = area * (plain.pixel_bytes + 4)  # the image, and its copy when it is turned or its colours are converted
+    bands = BAND_BYTES * min(area, BAND_PIXELS)
+    rows = ROW_BYTES * (plain.width + plain.height)
+    return copies + bands + rows + plain.buffer_bytes + PROFILE_FACTOR * len(plain.profile or b"")
+
+
 def _decode(plain: PlainFile, shorter: int, use: Callable[[Image.Image], Pixels]) -> Pixels:
     # The limit is ours, and has been checked. Pillow's own is one for the whole process.
     Image.MAX_IMAGE_PIXELS = None
     try:
-        image = _merge_planes(plain) if plain.planes else _open(plain, plain.data)
-        image.draft(image.mode, (DRAFT_FACTOR * shorter, DRAFT_FACTOR * shorter))
-        image.load()
-        if plain.orientation in TURNS:
-            image = image.transpose(TURNS[plain.orientation])
-        return use(image)
+        return use(_load_upright(plain, shorter))
     except ImageFault:
         raise
-    except MemoryError as error:
-        raise NotEnoughMemory(f"Memory was too short to decode the {FORMATS[plain.name].name} file.") from error
     # For broken data Pillow's decoders raise many classes, by format: OSError, SyntaxError, struct.error, zlib.error,
-    # KeyError and more. All of them mean that these bytes cannot be decoded.
+    # KeyError and more. All of them mean that these bytes cannot be decoded, unless memory was short.
     except Exception as error:
-        if OUT_OF_MEMORY in str(error):
-            raise NotEnoughMemory(f"Memory was too short to decode the {FORMATS[plain.name].name} file.") from error
-        raise broken(FORMATS[plain.name].name) from error
+        name = FORMATS[plain.name].name
+        if isinstance(error, MemoryError) or not _can_allocate(_estimate_bytes(plain, shorter)):
+            raise NotEnoughMemory(f"Memory was too short to decode the {name} file.") from error
+        raise broken(name) from error
+
+
+def _load_upright(plain: PlainFile, shorter: int) -> Image.Image:
+    image = _merge_planes(plain) if plain.planes else _open(plain, plain.data)
+    image.draft(image.mode, (DRAFT_FACTOR * shorter, DRAFT_FACTOR * shorter))
+    image.load()
+    turn = TURNS.get(plain.orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _can_allocate(size: int) -> bool:
+    """Whether the process can have that much more memory. Some decoders call its lack a fault of the data."""
+    try:
+        np.empty(size, np.uint8)
+    except MemoryError:
+        return False
+    return True
 
 
 def _open(plain: PlainFile, data: bytes) -> Image.Image:

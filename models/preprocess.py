@@ -172,7 +172,7 @@ def _squash(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
 
 def _resize_longer(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     size, longer = preprocessing.size, max(image.size)
-    width, height = (max(1, round(size * side / longer)) for side in image.size)
+    width, height = (max(1, round(side / (longer / size))) for side in image.size)
     return _resize(image, (width, height), preprocessing)
 
 

@@ -42,9 +42,10 @@ class InitialWeights:
 
 
 def settings_of_weights(start: InitialWeights) -> dict[str, Any]:
-    """What a recipe has to be for a network to take the weights."""
+    """What a recipe has to be for a network to take the weights and see images as it did."""
     a = start.architecture
     return {
+        "crop": start.preprocessing.crop,
         "architecture": a.name,
         "head": a.head,
         "width": a.width,

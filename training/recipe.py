@@ -36,6 +36,9 @@ class Recipe(BaseModel):
     skip_unreadable: bool = Field(False, description="leave out images that cannot be read, and count them")
     size: int = Field(32, description="side of the network's square input, in pixels", ge=32, le=512, multiple_of=32)
     channels: Literal[1, 3] = Field(3, description="1 trains on grayscale, 3 on RGB")
+    crop: Literal["center", "squash", "pad"] = Field(
+        "center", description="the central square, both sides resized alike, or the whole image with bars"
+    )
 
     architecture: str = Field("vgg16_bn", description="vgg11, vgg13, vgg16, vgg19, each also with _bn, alexnet, ...")
     head: str = Field("pooled", description="linear, paper or pooled; alexnet has paper alone")

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from app.decoding.images import count_warnings, decode_plain, estimate_bytes, inspect
+from app.decoding.images import decode_plain, estimate_bytes, inspect
 from app.decoding.messages import COST, COSTLY, ERROR, JOB, PIXELS, REPLY, Task, encode_error
+from app.decoding.quiet import count_warnings
 from app.errors import Overloaded, ServiceError
 
 # Memory that a decoder may take without asking, in bytes beside the file itself. Photographs of 12 million pixels need

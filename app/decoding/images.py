@@ -1,13 +1,7 @@
 """From the bytes of one image file to the network's pixels, whatever the bytes are.
 
-Owns the translation of the faults that `models.formats` finds into the service's errors, and what a process must do
-before it decodes for strangers.
+Owns the translation of the faults of files into the service's errors.
 """
-
-import logging
-import warnings
-from collections.abc import Callable
-from typing import Any
 
 from app.errors import ImageTooLarge, Overloaded, ServiceError, UndecodableImage, UnsupportedFormat
 from models.formats.plain import ImageFault, NotEnoughMemory, PlainFile, TooManyPixels, UnknownFormat
@@ -26,10 +20,12 @@ ERRORS: dict[type[ImageFault], type[ServiceError]] = {
 def inspect(data: bytes, max_image_pixels: int) -> PlainFile:
     """The one picture of an image file, for which nothing is decoded yet, in time linear in the file's length.
 
-    Raises UnsupportedFormat, ImageTooLarge (by the header) and UndecodableImage.
+    Raises UnsupportedFormat, ImageTooLarge (by the header), UndecodableImage and Overloaded.
     """
     try:
         return simplify(data, max_image_pixels)
+    except MemoryError as error:
+        raise Overloaded("Memory was too short to read the file.") from error
     except ImageFault as fault:
         raise ERRORS[type(fault)](str(fault)) from fault
 
@@ -54,14 +50,3 @@ def decode(data: bytes, preprocessing: Preprocessing, max_image_pixels: int) -> 
     Overloaded where memory is too short.
     """
     return decode_plain(inspect(data, max_image_pixels), preprocessing)
-
-
-def count_warnings(on_warning: Callable[[], None]) -> None:
-    """Makes Python's warnings and Pillow's log lines a count, for the whole process: a file can cause thousands."""
-
-    def count(*_: Any, **__: Any) -> None:
-        on_warning()
-
-    warnings.simplefilter("always")
-    warnings.showwarning = count
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)

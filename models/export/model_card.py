@@ -9,6 +9,7 @@ import shlex
 from typing import Any
 
 from models.metadata import CheckpointMetadata
+from models.preprocess import Preprocessing
 
 CHECKPOINT_NAME = "model.safetensors"
 COUNTS = ("images",)  # metrics that say how much was measured, not how well
@@ -62,16 +63,36 @@ def _head(d: CheckpointMetadata, version: str) -> str:
     a, p = d.architecture, d.preprocessing
     trained_on = f" trained on {_text(dataset)}" if (dataset := _dataset(d)) else ""
     width = "" if a.width == 1 else f" and {a.width:g} times the usual channels"
-    colours = "RGB" if p.channels == 3 else "grayscale"
     return f"""\
 # {a.name}{trained_on}
 
 An image classifier for {a.num_classes} labels: {a.name} with the head `{a.head}`{width}. Version `{version}`.
 
-Of an image in {colours}, the shorter side is resized to {p.resize} pixels ({p.interpolation}, antialiased) and the
-central {p.size} x {p.size} pixels are cut out. Their values, from 0 to 1, become (value - mean) / std by channel, with
-mean {_numbers(p.mean)} and std {_numbers(p.std)}.
+{_geometry(p)} Their values, from 0 to 1, become (value - mean) / std by channel, with
+mean {_numbers(p.mean)} and std {_numbers(p.std)}. {_colours(p)}
 """
+
+
+def _geometry(p: Preprocessing) -> str:
+    colours = "RGB" if p.channels == 3 else "grayscale"
+    filter_name = f"({p.interpolation}, antialiased)"
+    if p.crop == "squash":
+        return f"An image in {colours} is resized to {p.size} x {p.size} pixels {filter_name}, whatever its shape."
+    if p.crop == "pad":
+        return (
+            f"Of an image in {colours}, the longer side is resized to {p.size} pixels {filter_name}, and bars of the "
+            f"mean colour make it {p.size} x {p.size}."
+        )
+    return (
+        f"Of an image in {colours}, the shorter side is resized to {p.resize} pixels {filter_name} and the central "
+        f"{p.size} x {p.size} pixels are cut out."
+    )
+
+
+def _colours(p: Preprocessing) -> str:
+    if p.color == "srgb":
+        return "Colours of an embedded profile are converted to sRGB before; other runtimes have to do so themselves."
+    return "An embedded colour profile is ignored."
 
 
 def _metrics(d: CheckpointMetadata) -> str:
@@ -121,9 +142,14 @@ def _limits(d: CheckpointMetadata) -> str:
 
 - It gives one of its {len(d.labels)} labels to any image, also to one that shows nothing of the kind.
 - {trust}
-- What lies outside the central square, or is finer than {p.size} x {p.size} pixels show, it does not see.
+- {_unseen(p)}
 - The licence of the weights depends on the images that they were trained on; their owner has to state it.
 """
+
+
+def _unseen(p: Preprocessing) -> str:
+    outside = "lies outside the central square, or " if p.crop == "center" else ""
+    return f"What {outside}is finer than {p.size} x {p.size} pixels show, it does not see."
 
 
 def _origin(d: CheckpointMetadata) -> str:

@@ -23,6 +23,7 @@ from models.normalise import normalise
 from models.preprocess import Pixels, Preprocessing
 
 NAMES = ("vgg11", "vgg13", "vgg16", "vgg19")  # each also with _bn
+CROP_MODES = {"center": "center", "squash": "squash", "pad": "border"}
 GRID = 7  # the side of the map that the first layer of timm's head takes
 
 
@@ -150,7 +151,7 @@ def _undo_pool(weight: Tensor) -> Tensor:
 
 
 def _config(found: Checkpoint, hidden: int) -> dict[str, Any]:
-    """What timm reads. It does not use `temperature` and `version`; `read_timm_config` and people do."""
+    """What timm reads. It does not use `color`, `temperature` and `version`; `read_timm_config` and people do."""
     d, p = found.metadata, found.metadata.preprocessing
     return {
         "architecture": d.architecture.name,
@@ -161,7 +162,7 @@ def _config(found: Checkpoint, hidden: int) -> dict[str, Any]:
             "input_size": (p.channels, p.size, p.size),
             "interpolation": p.interpolation,
             "crop_pct": _crop_share(p),
-            "crop_mode": p.crop,
+            "crop_mode": CROP_MODES[p.crop],
             "mean": p.mean,
             "std": p.std,
             "num_classes": d.architecture.num_classes,
@@ -169,12 +170,18 @@ def _config(found: Checkpoint, hidden: int) -> dict[str, Any]:
             "first_conv": "features.0",
             "classifier": "head.fc",
         },
+        "color": p.color,
         "temperature": d.temperature,
         "version": found.version,
     }
 
 
 def _crop_share(p: Preprocessing) -> float:
-    """The share for which timm's floor(size / share) is our `resize`, and not one less."""
+    """The share for which timm's floor(size / share) is our `resize`, and not one less.
+
+    It is 1 for a crop that shows the whole image.
+    """
+    if p.crop != "center":
+        return 1.0
     share = p.size / p.resize
     return share if math.floor(p.size / share) == p.resize else math.nextafter(share, 0)

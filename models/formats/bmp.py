@@ -14,7 +14,8 @@ RAW, RLE8, RLE4, BITFIELDS = range(4)
 OTHER_COMPRESSIONS = {4: "JPEG", 5: "PNG", 6: "alpha bit fields", 11: "CMYK", 12: "CMYK RLE8", 13: "CMYK RLE4"}
 BITS = {RAW: (1, 4, 8, 16, 24, 32), RLE8: (8,), RLE4: (4,), BITFIELDS: (16, 24, 32)}
 END_OF_LINE, END_OF_PICTURE, DELTA = range(3)
-MAX_RUNS = 4_000_000  # about two seconds; a picture of 64 million pixels has as many if its mean run has 16
+MAX_RUNS = 2_000_000  # one to two seconds; a picture of 64 million pixels has as many if its mean run has 32
+DIGITS = bytes.maketrans(b"0123456789abcdef", bytes(range(16)))
 EMBEDDED_PROFILE = b"DEBM"  # "MBED" as a little-endian integer
 
 
@@ -48,7 +49,8 @@ def simplify_bmp(data: bytes, max_pixels: int) -> PlainFile:
         palette = data[FILE_HEADER + size : FILE_HEADER + size + entry * (colours or 1 << bits)]
         runs = data[start or FILE_HEADER + size + len(palette) :]
         data = _uncompressed(width, height, palette, _decode_runs(runs, width, height, is_rle4=compression == RLE4))
-    return PlainFile("BMP", data, width, abs(height), pixel_bytes, profile=profile)
+    variant = f"of {bits} bits a pixel with unusual bit fields" if compression == BITFIELDS else ""
+    return PlainFile("BMP", data, width, abs(height), pixel_bytes, profile=profile, variant=variant)
 
 
 def _profile(data: bytes) -> bytes | None:
@@ -98,7 +100,7 @@ def _decode_runs(runs: bytes, width: int, height: int, *, is_rle4: bool) -> byte
                 literal = runs[at : at + length]
                 if len(literal) < length:
                     break
-                indices = b"".join(bytes((byte >> 4, byte & 15)) for byte in literal) if is_rle4 else literal
+                indices = literal.hex().encode().translate(DIGITS) if is_rle4 else literal
                 count = min(value, width - x)
                 pixels[line + x : line + x + count] = indices[:count]
                 x, at = x + count, at + length + length % 2

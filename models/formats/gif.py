@@ -7,7 +7,7 @@ Comments and other extensions are passed over, and later pictures are not looked
 import re
 import struct
 
-from models.formats.plain import PlainFile, broken, check_pixels
+from models.formats.plain import MAX_PARTS, PlainFile, broken, check_pixels, too_many_parts
 
 PICTURE, END, GRAPHIC_CONTROL = 0x2C, 0x3B, 0xF9
 BLOCK = re.compile(rb"[\x21\x2c\x3b]")  # what else lies between blocks is passed over
@@ -42,7 +42,7 @@ def _palette_bytes(flags: int) -> int:
 
 def _find_picture(data: bytes, at: int) -> tuple[int, bytes]:
     """Where the first picture's descriptor lies, and the last graphic control before it. Raises IndexError."""
-    control = b""
+    control, parts = b"", 0
     while (found := BLOCK.search(data, at)) and data[found.start()] != PICTURE:
         start = found.start()
         if data[start] == END:
@@ -50,7 +50,13 @@ def _find_picture(data: bytes, at: int) -> tuple[int, bytes]:
         at = start + 2
         while length := data[at]:
             at += length + 1
+            parts += 1
+            if parts > MAX_PARTS:
+                break
         at += 1
+        parts += 1
+        if parts > MAX_PARTS:
+            raise too_many_parts("GIF")
         if data[start + 1] == GRAPHIC_CONTROL and data[start + 2] == 4 and at - start == 8:
             control = data[start:at]
     if not found:

@@ -9,7 +9,15 @@ import struct
 from collections.abc import Sequence
 
 from models.formats.directory import read_orientation
-from models.formats.plain import MAX_PROFILE_BYTES, ImageFault, PlainFile, broken, check_pixels
+from models.formats.plain import (
+    MAX_PARTS,
+    MAX_PROFILE_BYTES,
+    ImageFault,
+    PlainFile,
+    broken,
+    check_pixels,
+    too_many_parts,
+)
 
 # A progressive JPEG is decoded once for each scan, and a scan can be ten bytes long. So a small file can take minutes.
 # Encoders write about ten scans; none writes a hundred.
@@ -37,7 +45,7 @@ TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})  # Huffman, arithmetic, quantisatio
 
 def simplify_jpeg(data: bytes, max_pixels: int) -> PlainFile:
     """The first picture of a JPEG file. Raises ImageFault and TooManyPixels."""
-    header = _Header(max_pixels)
+    header = _Header(max_pixels, "JPEG", components=(1, 3, 4))
     at = 2
     while (found := MARKER.search(data, at)) and found[1][0] != SCAN:
         at = header.read(data, found)
@@ -67,7 +75,7 @@ def check_jpeg_blocks(
     scans = 0
     for start, size in zip(offsets, byte_counts, strict=True):
         block = data[start : start + size]
-        header, at = _Header(max_pixels), 2
+        header, at = _Header(max_pixels, "TIFF", components=(1, 2, 3, 4)), 2
         while (found := MARKER.search(block, at)) and found[1][0] != SCAN:
             at = header.read(block, found)
         if not found:
@@ -81,7 +89,7 @@ def check_jpeg_blocks(
 class _Header:
     """What stands before the first scan."""
 
-    def __init__(self, max_pixels: int) -> None:
+    def __init__(self, max_pixels: int, name: str, components: tuple[int, ...]) -> None:
         self.width = self.height = self.components = 0
         self.samples_per_pixel = 0.0
         self.is_progressive = False
@@ -89,7 +97,10 @@ class _Header:
         self.tables: list[bytes] = []
         self.colours: dict[int, bytes] = {}  # JFIF's first and Adobe's last segment, as libjpeg takes them
         self._max_pixels = max_pixels
+        self._name = name
+        self._known_components = components
         self._table_bytes = 0
+        self._segments = 0
         self._profile: dict[int, bytes] = {}
         self._profile_parts = 0
         self._profile_bytes = 0
@@ -97,11 +108,14 @@ class _Header:
     def read(self, data: bytes, found: re.Match[bytes]) -> int:
         """Takes what is needed of the marker that was found; where to look for the next one."""
         marker, body = found[1][0], found.end() + 2
+        self._segments += 1
+        if self._segments > MAX_PARTS:
+            raise too_many_parts(self._name)
         if marker in (0x01, START):  # stands alone
             return found.end()
         length = int.from_bytes(data[found.end() : body]) - 2
         if marker == END or length < 0 or body + length > len(data):
-            raise broken("JPEG")
+            raise broken(self._name)
         if 0xE0 <= marker <= 0xEF:
             self._read_application(marker, data, found.start(), body, length)
         elif marker in FRAMES:
@@ -110,7 +124,7 @@ class _Header:
         elif marker in TABLES:
             self._keep(data[found.start() : body + length])
         elif marker in OTHER_FRAMES:
-            raise ImageFault(f"The JPEG file is {OTHER_FRAMES[marker]}, a variant that is not read.")
+            raise ImageFault(f"The {self._name} file is {OTHER_FRAMES[marker]}, a variant that is not read.")
         return body + length
 
     def profile(self) -> bytes | None:
@@ -121,20 +135,21 @@ class _Header:
 
     def _read_frame(self, marker: int, body: bytes) -> None:
         if self.components or len(body) < 6 or len(body) < 6 + 3 * body[5]:
-            raise broken("JPEG")
+            raise broken(self._name)
         precision, self.height, self.width, self.components = struct.unpack(">BHHB", body[:6])
         if precision != 8:
-            raise ImageFault(f"The JPEG file has samples of {precision} bits, but only those of 8 are read.")
+            raise ImageFault(f"The {self._name} file has samples of {precision} bits, but only those of 8 are read.")
         if not self.height:
-            raise ImageFault("The JPEG file gives its height behind the picture (DNL), a variant that is not read.")
+            raise ImageFault(f"The {self._name} file has its height behind the picture, a variant that is not read.")
         if not self.width:
-            raise broken("JPEG")
-        if self.components not in (1, 3, 4):
-            raise ImageFault(f"The JPEG file has {self.components} components, but only 1, 3 or 4 are read.")
+            raise broken(self._name)
+        if self.components not in self._known_components:
+            known = ", ".join(map(str, self._known_components))
+            raise ImageFault(f"The {self._name} file has {self.components} components, but only {known} are read.")
         check_pixels(self.width, self.height, self._max_pixels)
         factors = [(byte >> 4, byte & 15) for byte in body[7 : 6 + 3 * self.components : 3]]
         if not all(1 <= factor <= 4 for pair in factors for factor in pair):
-            raise broken("JPEG")
+            raise broken(self._name)
         largest = max(h for h, _ in factors) * max(v for _, v in factors)
         self.samples_per_pixel = sum(h * v for h, v in factors) / largest
         self.is_progressive = marker in PROGRESSIVE
@@ -156,14 +171,17 @@ class _Header:
     def _keep(self, segment: bytes) -> None:
         self._table_bytes += len(segment)
         if self._table_bytes > MAX_TABLE_BYTES:
-            raise ImageFault(f"The JPEG file has more than {MAX_TABLE_BYTES} bytes of tables before its picture.")
+            raise ImageFault(f"The {self._name} file has more than {MAX_TABLE_BYTES} bytes of tables.")
         self.tables.append(segment)
 
 
 def _count_scans(data: bytes, at: int) -> tuple[int, int]:
     """The number of scans from the first one's marker on, and where the picture ends."""
     scans = 0
-    while found := MARKER.search(data, at):
+    for _ in range(MAX_PARTS):
+        found = MARKER.search(data, at)
+        if not found:
+            return scans, len(data)  # the decoder finds out whether the picture is whole
         marker, at = found[1][0], found.end()
         if marker == END:
             return scans, at
@@ -171,4 +189,4 @@ def _count_scans(data: bytes, at: int) -> tuple[int, int]:
             continue
         scans += marker == SCAN
         at += max(2, int.from_bytes(data[at : at + 2]))
-    return scans, len(data)  # the decoder finds out whether the picture is whole
+    raise too_many_parts("JPEG")

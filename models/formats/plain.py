@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 # Profiles of printing processes have up to 3 MB. A larger one is ignored.
 MAX_PROFILE_BYTES = 4 * 2**20
+# Segments, chunks or blocks of a file. A step through one takes about a microsecond, and it can be two bytes long.
+MAX_PARTS = 250_000
 
 
 class ImageFault(ValueError):
@@ -70,6 +72,11 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
     """Raises TooManyPixels."""
     if width * height > max_pixels:
         raise TooManyPixels(f"The image has {width} x {height} pixels, more than the allowed {max_pixels}.")
+
+
+def too_many_parts(name: str) -> ImageFault:
+    """The fault of a file that is cut into more parts than any writer makes."""
+    return ImageFault(f"The {name} file has more than {MAX_PARTS} segments, chunks or blocks.")
 
 
 def broken(name: str) -> ImageFault:

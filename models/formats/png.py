@@ -8,7 +8,15 @@ import struct
 import zlib
 
 from models.formats.directory import read_orientation
-from models.formats.plain import MAX_PROFILE_BYTES, ImageFault, PlainFile, broken, check_pixels
+from models.formats.plain import (
+    MAX_PARTS,
+    MAX_PROFILE_BYTES,
+    ImageFault,
+    PlainFile,
+    broken,
+    check_pixels,
+    too_many_parts,
+)
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEAD = struct.Struct(">I4s")
@@ -84,7 +92,9 @@ def _collect(data: bytes) -> tuple[dict[bytes, bytes], bytes | bytearray]:
     view = memoryview(data)
     at, last, has_ended = len(SIGNATURE), len(data) - HEAD.size, False
     unpack = HEAD.unpack_from
-    while at <= last:
+    for _ in range(MAX_PARTS):
+        if at > last:
+            break
         length, kind = unpack(data, at)
         at += 8
         if kind == b"IDAT":
@@ -99,6 +109,8 @@ def _collect(data: bytes) -> tuple[dict[bytes, bytes], bytes | bytearray]:
             elif length <= MAX_LENGTHS.get(kind, -1) and kind not in found:
                 found[kind] = data[at : at + length]
         at += length + 4
+    else:
+        raise too_many_parts("PNG")
     if not pixels:
         raise broken("PNG")
     return found, pixels

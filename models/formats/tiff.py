@@ -73,7 +73,7 @@ DEEP_GREY: dict[tuple[int, int], tuple[int, str | None]] = {
     (8, SIGNED): (UNSIGNED, "i1"),
     (12, UNSIGNED): (UNSIGNED, None),
     (16, UNSIGNED): (UNSIGNED, None),
-    (16, SIGNED): (SIGNED, None),
+    (16, SIGNED): (UNSIGNED, "i2"),
     (32, UNSIGNED): (SIGNED, "u4"),
     (32, SIGNED): (SIGNED, "i4"),
     (32, FLOAT): (FLOAT, "f4"),
@@ -128,16 +128,16 @@ def _simplify_deep_grey(plain: PlainFile, directory: Directory, layout: Layout, 
     if (bits, sample_format) not in DEEP_GREY:
         raise ImageFault(f"The TIFF file is {plain.variant}, a variant that is not read.")
     stated, dtype = DEEP_GREY[bits, sample_format]
-    # Samples of 12 bits are packed alike in both byte orders, but Pillow knows them in the one alone. What libtiff
-    # unpacks is in the machine's order, but Pillow swaps 32 bits of a big-endian file all the same.
+    # Samples of 12 bits are packed alike in both byte orders, but Pillow knows them in the one alone. It keeps 16 bits
+    # in the file's order. What libtiff unpacks is in the machine's, but Pillow swaps 32 bits of it all the same.
     order = "<" if bits == 12 else directory.order
-    if dtype and bits == 32 and order == ">" and layout.compression != UNCOMPRESSED:
+    if dtype and order == ">" and (bits == 16 or (bits == 32 and layout.compression != UNCOMPRESSED)):
         dtype = ">" + dtype
     low, high = _find_range(directory, bits, sample_format)
     return replace(
         plain,
         data=_write(directory, replace(layout, photometric=BLACK_IS_ZERO, sample_format=stated), blocks, order=order),
-        pixel_bytes=2 if bits in (12, 16) and sample_format == UNSIGNED else 4,
+        pixel_bytes=2 if bits in (12, 16) else bits // 8,
         grey=GreyScale(low, high, is_inverted=layout.photometric == WHITE_IS_ZERO, dtype=dtype),
     )
 
@@ -178,7 +178,7 @@ def _simplify_planes(plain: PlainFile, directory: Directory, layout: Layout, blo
         )
         for at in range(0, count * len(mode), count)
     )
-    return replace(plain, planes=planes, plane_mode=mode, pixel_bytes=layout.bits[0] // 8 + 2 * len(mode))
+    return replace(plain, planes=planes, plane_mode=mode, pixel_bytes=layout.bits[0] // 8 + len(mode))
 
 
 def _write(directory: Directory, layout: Layout, blocks: Blocks, order: str = "") -> bytes:

@@ -24,7 +24,7 @@ WANTED = frozenset({
 # fmt: on
 
 UNCOMPRESSED, JPEG, ZSTD = 1, 7, 50_000
-COMPRESSIONS = frozenset({UNCOMPRESSED, 2, 3, 4, 5, JPEG, 8, 32_773, 32_946, ZSTD, 50_001})
+COMPRESSIONS = frozenset({UNCOMPRESSED, 2, 3, 4, 5, JPEG, 8, 32_773, 32_946, ZSTD})
 # Two of these could be decoded. Old JPEG has no sound definition, and LZMA allocates what the file asks for.
 OTHER_COMPRESSIONS = {
     6: "old JPEG",
@@ -33,6 +33,7 @@ OTHER_COMPRESSIONS = {
     34_677: "SGI Log 24",
     34_712: "JPEG 2000",
     34_925: "LZMA",
+    50_001: "WebP",
 }
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK, YCBCR = 0, 1, 2, 5, 6
 COLOURS = {

@@ -6,11 +6,10 @@ Owns what is kept: the header, the first picture, and what its alpha needs.
 import struct
 
 from models.formats.directory import read_orientation
-from models.formats.plain import MAX_PROFILE_BYTES, PlainFile, broken, check_pixels
+from models.formats.plain import MAX_PARTS, MAX_PROFILE_BYTES, PlainFile, broken, check_pixels, too_many_parts
 
-# Of libwebp's animation decoder, by a pixel of the canvas: two canvases, the bytes that it hands out, and the argb
-# values of one picture.
-BUFFER_PIXEL_BYTES = 16
+# Of libwebp's animation decoder, by a pixel: two canvases. What it hands out besides is gone before a copy is made.
+BUFFER_PIXEL_BYTES = 8
 HEAD = struct.Struct("<4sI")
 KEPT = frozenset({b"VP8X", b"ALPH", b"VP8 ", b"VP8L", b"ANIM", b"ANMF"})
 PICTURES = frozenset({b"VP8 ", b"VP8L", b"ANMF"})
@@ -59,7 +58,9 @@ def _collect(data: bytes) -> tuple[list[bytes], dict[bytes, bytes]]:
     kept: set[bytes] = set()
     limits = {b"ICCP": MAX_PROFILE_BYTES, b"EXIF": EXIF_BYTES}
     at, end = 12, min(len(data), 8 + int.from_bytes(data[4:8], "little"))
-    while at + HEAD.size <= end:
+    for _ in range(MAX_PARTS):
+        if at + HEAD.size > end:
+            break
         kind, length = HEAD.unpack_from(data, at)
         following = at + HEAD.size + length + length % 2
         if kind in KEPT and kind not in kept and not (kind in PICTURES and kept & PICTURES):
@@ -73,6 +74,8 @@ def _collect(data: bytes) -> tuple[list[bytes], dict[bytes, bytes]]:
         elif kind not in found and length <= limits.get(kind, -1):
             found[kind] = data[at + HEAD.size : at + HEAD.size + length]
         at = following
+    else:
+        raise too_many_parts("WebP")
     if not kept & PICTURES:
         raise broken("WebP")
     return parts, found

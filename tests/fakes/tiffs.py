@@ -3,16 +3,17 @@
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
 SHORT, LONG, FLOAT, DOUBLE = 3, 4, 11, 12
 LETTERS = {1: "B", 2: "c", SHORT: "H", LONG: "I", 7: "B", FLOAT: "f", DOUBLE: "d"}
+Order = Literal["<", ">"]
 Fields = dict[int, tuple[int, Sequence[Any]]]
 
 
-def write_tiff(fields: Fields, data: bytes, order: str = "<") -> bytes:
+def write_tiff(fields: Fields, data: bytes, order: Order = "<") -> bytes:
     """A file of one directory: `data` lies at offset 8. `fields` maps tags to a type and values."""
     end = 8 + len(data) + len(data) % 2
     behind = end + 2 + 12 * len(fields) + 4
@@ -26,7 +27,7 @@ def write_tiff(fields: Fields, data: bytes, order: str = "<") -> bytes:
     return mark + struct.pack(order + "HI", 42, end) + data + bytes(len(data) % 2) + directory + bytes(4) + extra
 
 
-def tiff_of(samples: NDArray[Any], order: str = "<", *, deflate: bool = False, **changes: Any) -> bytes:
+def tiff_of(samples: NDArray[Any], order: Order = "<", *, deflate: bool = False, **changes: Any) -> bytes:
     """(H, W) or (H, W, C) samples as one strip; `changes` are fields by tag, as `tag_258=(SHORT, [12])`."""
     kinds = {"u": 1, "i": 2, "f": 3}
     bits, channels = samples.dtype.itemsize * 8, 1 if samples.ndim == 2 else samples.shape[2]

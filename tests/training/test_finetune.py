@@ -62,9 +62,10 @@ def test_features_that_do_not_fit_are_named(start: InitialWeights) -> None:
 
 
 def test_a_recipe_follows_the_checkpoint(start: InitialWeights) -> None:
-    """Its settings build the very network."""
+    """Its settings build the very network, which sees images as before."""
     architecture = start.architecture
     assert settings_of_weights(start) == {
+        "crop": "center",
         "architecture": "vgg11_bn",
         "head": "pooled",
         "width": architecture.width,

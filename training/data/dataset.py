@@ -95,15 +95,23 @@ def load_dataset(recipe: Recipe, root: Path, track: TrackProgress, start: Prepro
     sides = {name: recipe.train_side if name == "train" else recipe.size for name in parts}
     _check_memory(sum(len(parts[name]) * sides[name] ** 2 for name in parts) * recipe.channels, recipe.size)
     plain = _choose_preprocessing(recipe, start)
+    if recipe.crop == "pad" and not start:  # the bars have the mean colour, so it must be known before
+        whole, doing = replace(plain, crop="squash"), "the mean colour of train"
+        squashed = _read(parts["train"], whole, recipe.size, recipe.skip_unreadable, track, doing).split
+        _check_counts(squashed.labels, source.labels, "train")
+        mean, std = channel_statistics(squashed.images)
+        plain = replace(plain, mean=mean, std=std)
     read = {name: _read(parts[name], plain, sides[name], recipe.skip_unreadable, track, name) for name in parts}
     splits = {name: found.split for name, found in read.items()}
     for name in splits:
         _check_counts(splits[name].labels, source.labels, name)
-    mean, std = (start.mean, start.std) if start else channel_statistics(splits["train"].images)
+    if not start and recipe.crop != "pad":
+        mean, std = channel_statistics(splits["train"].images)
+        plain = replace(plain, mean=mean, std=std)
     return Dataset(
         name=recipe.data,
         labels=source.labels,
-        preprocessing=replace(plain, mean=mean, std=std),
+        preprocessing=plain,
         splits=splits,
         unreadable=tuple(path for found in read.values() for path in found.unreadable),
         duplicates=find_duplicates({n: r.names for n, r in read.items()}, {n: r.digests for n, r in read.items()}),
@@ -125,12 +133,16 @@ def to_image(square: Tensor) -> Image.Image:
 
 
 def _choose_preprocessing(recipe: Recipe, start: Preprocessing | None) -> Preprocessing:
-    """What is done to every image, without the normalisation. The weights of `start` want images as they had them."""
-    zeros, ones = (0.0,) * recipe.channels, (1.0,) * recipe.channels
+    """What is done to every image. The weights of `start` want images as they had them.
+
+    Without `start`, mean and standard deviation are still 0 and 1.
+    """
     if start is None:
-        return Preprocessing(recipe.size, recipe.size, zeros, ones, recipe.channels)
+        size, channels = recipe.size, recipe.channels
+        zeros, ones = (0.0,) * channels, (1.0,) * channels
+        return Preprocessing(size, size, zeros, ones, channels, crop=recipe.crop, color="srgb")
     resize = round(start.resize * recipe.size / start.size)
-    return replace(start, size=recipe.size, resize=resize, mean=zeros, std=ones)
+    return replace(start, size=recipe.size, resize=resize, crop=recipe.crop)
 
 
 def _read(items: Sequence[Item], plain: Preprocessing, side: int, skip: bool, track: TrackProgress, name: str) -> _Read:

@@ -105,6 +105,19 @@ def test_what_was_not_measured_is_said() -> None:
     assert "1.25" in full
 
 
+@pytest.mark.parametrize(
+    ("crop", "sentence"),
+    [("squash", "is resized to 32 x 32 pixels"), ("pad", "bars of the mean colour make it 32 x 32")],
+)
+def test_other_crops_are_described(crop: str, sentence: str) -> None:
+    """The card says how the whole image becomes a square, and that profiles are to be converted."""
+    seen = Preprocessing(32, 32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), crop=crop, color="srgb")
+    text = model_card(metadata(preprocessing=seen), "0123456789ab")
+    assert sentence in text
+    assert "profile are converted to sRGB" in text
+    assert "outside the central square" not in text
+
+
 def test_people_find_what_it_is() -> None:
     """Architecture, data set, version, preprocessing and the command that serves the file are named."""
     described = metadata(dataset={"name": "cifar10"}, recipe={"epochs": 3})
@@ -113,6 +126,8 @@ def test_people_find_what_it_is() -> None:
     assert "`0123456789ab`" in text
     assert "resized to 36 pixels (bicubic, antialiased)" in text
     assert "mean 0.1, 0.2, 0.3 and std 0.4, 0.5, 0.6" in text
+    assert "An embedded colour profile is ignored." in text
+    assert "outside the central square" in text
     assert "pip install" not in text
     assert "python -m app --checkpoint 'my file.safetensors'\n" in text
     assert fenced(text, "Training")["recipe"] == {"epochs": 3}

@@ -42,11 +42,11 @@ TEMPERATURE = 1.7
 SMALL = Architecture("vgg11_bn", 4, 3, 32, "pooled", 1 / 16)
 
 
-def written(path: Path, architecture: Architecture, **changes: Any) -> Path:
+def written(path: Path, architecture: Architecture, crop: str = "center", **changes: Any) -> Path:
     """A checkpoint with random weights of that architecture."""
     a, network = architecture, lively(build_network(architecture))
     mean, std = (0.1, 0.2, 0.3)[: a.in_channels], (0.4, 0.5, 0.6)[: a.in_channels]
-    preprocessing = Preprocessing(a.input_size, a.input_size + 5, mean, std, a.in_channels, "bicubic")
+    preprocessing = Preprocessing(a.input_size, a.input_size + 5, mean, std, a.in_channels, "bicubic", crop)
     metadata = CheckpointMetadata(
         architecture=a,
         labels=tuple(f"naïve 猫 {i}" for i in range(a.num_classes)),
@@ -170,9 +170,11 @@ def test_timm_answers_as_we_do(architecture: Architecture, tmp_path: Path, out: 
     torch.testing.assert_close(logits, our_logits(found, batch), rtol=1e-4, atol=1e-4)
 
 
-def test_timm_sees_what_we_see(tmp_path: Path, out: Path) -> None:
+@pytest.mark.parametrize("crop", ["center", "squash", "pad"])
+def test_timm_sees_what_we_see(tmp_path: Path, out: Path, crop: str) -> None:
     """timm's own transform of an image, made by the folder's config, is our preprocessing, and the labels are ours."""
-    found = convert(written(tmp_path / "in.safetensors", Architecture("vgg11_bn", 3, 3, 32, "pooled")), "timm", out)
+    source = written(tmp_path / "in.safetensors", Architecture("vgg11_bn", 3, 3, 32, "pooled"), crop)
+    found = convert(source, "timm", out)
     config = loaded_by_timm(out).pretrained_cfg
     transform = create_transform(**resolve_data_config({}, pretrained_cfg=config))  # type: ignore[no-untyped-call]
     image, p = random_image(3, (90, 61)), found.metadata.preprocessing

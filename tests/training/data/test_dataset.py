@@ -11,7 +11,8 @@ import torch
 import torchvision.datasets
 from PIL import Image
 
-from models.preprocess import Preprocessing, preprocess
+from models.image_files import read_pixels
+from models.preprocess import Preprocessing
 from tests.fakes.images import random_image
 from training.data.dataset import Dataset, channel_statistics, load_dataset, write_images
 from training.errors import TrainingError
@@ -63,13 +64,30 @@ def test_train_and_val_folders_are_kept(tmp_path: Path) -> None:
     assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 4, "val": 3, "test": 2}
 
 
-def test_images_are_what_the_service_will_see(tmp_path: Path) -> None:
-    """Every image passes through the preprocessing that is stored in the checkpoint."""
+@pytest.mark.parametrize("crop", ["center", "squash", "pad"])
+def test_images_are_what_the_service_will_see(tmp_path: Path, crop: str) -> None:
+    """Every image passes through the preprocessing that is stored in the checkpoint, whatever its crop."""
     fill(tmp_path, {"a": 2, "bb": 2})
-    dataset = load_folder(tmp_path)
+    dataset = load_folder(tmp_path, crop=crop)
+    assert (dataset.preprocessing.crop, dataset.preprocessing.color) == (crop, "srgb")
     files = sorted(tmp_path.rglob("*.png"))
-    seen = {preprocess(Image.open(file), dataset.preprocessing).tobytes() for file in files}
+    seen = {read_pixels(file.read_bytes(), dataset.preprocessing).tobytes() for file in files}
     assert seen == set.union(*(rows(dataset, name) for name in dataset.splits))
+
+
+def test_bars_have_the_mean_colour_of_the_images(tmp_path: Path) -> None:
+    """They take the mean of the images without bars, or that of the checkpoint from which the run starts."""
+    for label in ("a", "bb"):
+        (tmp_path / label).mkdir()
+        for i in range(2):
+            Image.new("RGB", (64, 16), (51, 102, 153)).save(tmp_path / label / f"{i}.png")
+    dataset = load_folder(tmp_path, crop="pad")
+    assert dataset.preprocessing.mean == (0.2, 0.4, 0.6)
+    assert (dataset.splits["train"].images == torch.tensor([51, 102, 153], dtype=torch.uint8)).all()
+    recipe = make_recipe(f"folder:{tmp_path}", {"size": 32, "crop": "pad"})
+    start = Preprocessing(32, 32, (1.0, 0.0, 1.0), (0.5,) * 3)
+    followed = load_dataset(recipe, tmp_path, passing, start)
+    assert followed.splits["train"].images[0, 0, 0].tolist() == [255, 0, 255]
 
 
 def test_held_out_images_can_be_written(tmp_path: Path) -> None:
@@ -78,7 +96,7 @@ def test_held_out_images_can_be_written(tmp_path: Path) -> None:
     write_images(dataset.splits["val"], dataset.labels, tmp_path / "out")
     files = sorted((tmp_path / "out").rglob("*.png"))
     assert {file.parent.name for file in files} == {"a", "bb"}
-    again = {preprocess(Image.open(file), dataset.preprocessing).tobytes() for file in files}
+    again = {read_pixels(file.read_bytes(), dataset.preprocessing).tobytes() for file in files}
     assert again == rows(dataset, "val")
 
 
