@@ -17,8 +17,7 @@ def open_listeners(host: str, port: int) -> list[socket.socket]:
     With port 0 the system chooses one. Raises OSError.
     """
     if host == "::" and socket.has_dualstack_ipv6():
-        address = (host, port)
-        return [socket.create_server(address, family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)]
+        return [socket.create_server((host, port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)]
     listeners: list[socket.socket] = []
     missing: list[OSError] = []
     with ExitStack() as stack:

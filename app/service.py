@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from app.serving.pipeline import LoadedModel, Pipeline
 
 log = logging.getLogger("vggserve.service")
-LARGEST_BODIES_AT_ONCE = 16  # bodies of the largest allowed size that fit in memory together
 RETRY_SECONDS = 1.0  # between golden checks while they fail
 WATCH_SECONDS = 1.0  # between two looks at the model's threads
 JOIN_SECONDS = 1.0  # for the model's threads at the end of the process; without work they end at once
@@ -59,7 +58,7 @@ class Service:
         self.health = Health()
         self.metrics = Metrics()
         self.keys = tuple(map(hash_key, settings.keys()))
-        self.body_memory = BodyMemory(LARGEST_BODIES_AT_ONCE * settings.max_body_bytes)
+        self.body_memory = BodyMemory(settings.max_body_memory, settings.client_body_memory())
         self.failure: Exception | None = None
         self.requests = requests = InFlight()
         self.metrics.watch_requests(lambda: requests.count)

@@ -25,6 +25,7 @@ DEFAULTS = {  # as --help shows them
     "port": "8000, or AIP_HTTP_PORT",
     "vertex_health_route": "AIP_HEALTH_ROUTE",
     "vertex_predict_route": "AIP_PREDICT_ROUTE",
+    "max_body_memory": "16 x max_body_bytes",
 }
 KEY_SETTINGS = ("api_keys", "api_keys_file")
 LIMIT: dict[str, JsonValue] = {"is_limit": True}  # marks the settings that GET /model shows as limits
@@ -36,6 +37,11 @@ def _default_decode_threads() -> int:
 
 def _default_port() -> Any:
     return read_vertex_variable("HTTP_PORT") or 8000
+
+
+def _default_max_body_memory(settings: dict[str, Any]) -> int:
+    max_body_bytes: int = settings["max_body_bytes"]
+    return 16 * max_body_bytes
 
 
 def _default_max_images(settings: dict[str, Any]) -> int:
@@ -95,6 +101,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         32 * 2**20, ge=1, json_schema_extra=LIMIT, description="size of a request's body at most, in bytes"
     )
+    max_body_memory: int = Field(
+        default_factory=_default_max_body_memory,
+        ge=1,
+        json_schema_extra=LIMIT,
+        description="bytes of all bodies in memory at most, of which one client's address may have half",
+    )
     max_images: int = Field(
         default_factory=_default_max_images,
         ge=1,
@@ -149,6 +161,10 @@ class Settings(BaseSettings):
     def _check(self) -> Self:
         if self.max_images > self.queue_size:
             raise ValueError(f"max_images is {self.max_images}, but must not be above queue_size, {self.queue_size}")
+        if self.max_body_memory < self.max_body_bytes:
+            raise ValueError(
+                f"max_body_memory is {self.max_body_memory}, but must be at least max_body_bytes, {self.max_body_bytes}"
+            )
         return self
 
     def keys(self) -> tuple[str, ...]:
@@ -160,6 +176,10 @@ class Settings(BaseSettings):
             return (*keys, *read_keys(self.api_keys_file))
         except ValueError as error:
             raise ValueError(f"api_keys_file is {self.api_keys_file}, but it {error}") from error
+
+    def client_body_memory(self) -> int:
+        """Bytes of all bodies of one client at most: half of `max_body_memory`, or one body if that is more."""
+        return max(self.max_body_memory // 2, self.max_body_bytes)
 
     def limits(self) -> dict[str, float]:
         """Every limit by its setting's name, as `GET /model` shows it."""

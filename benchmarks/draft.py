@@ -4,15 +4,17 @@
 camera's quality. It compares the network's pixels from a full and from a scaled decoding.
 """
 
+import argparse
 import io
 import statistics
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.lib.errors import exit_on_error, read_files_below
 from models.image_files import read_pixels
 from models.preprocess import Preprocessing, preprocess
 
@@ -32,8 +34,15 @@ def time_pixels(data: bytes, *, full: bool) -> tuple[np.ndarray[tuple[int, ...],
 
 
 def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path, help="folder of image files")
+    with exit_on_error():
+        print_differences(read_files_below(parser.parse_args().photos))
+
+
+def print_differences(files: Sequence[Path]) -> None:
     """Prints one row a scale: photos, largest and mean difference of a pixel (of 255), ratio of CPU seconds."""
-    files = sorted(Path(sys.argv[1]).iterdir())
     print(f"{'scale':>5} {'n':>4} {'max':>4} {'mean':>6} {'full/scaled CPU':>16}")
     for scale in (2, 4, 8):
         largest, means, ratios = 0, [], []

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from benchmarks.lib.bad_bodies import make_bad_bodies
 from benchmarks.lib.client import Client, Reply
-from benchmarks.lib.loops import LOST, percentile
+from benchmarks.lib.errors import exit_on_error
+from benchmarks.lib.loops import LOST, percentile, read_images_or_exit
 from benchmarks.lib.server import ServerProcess, start_vggserve
 
 QUEUE = 64
@@ -192,11 +193,12 @@ def main() -> None:
     parser.add_argument("images", type=Path, help="folder of image files")
     parser.add_argument("scenarios", nargs="*", help=", ".join(scenario.__name__ for scenario in SCENARIOS))
     arguments = parser.parse_args()
-    images = [path.read_bytes() for path in sorted(arguments.images.rglob("*")) if path.is_file()][:500]
+    images = read_images_or_exit(arguments.images, 500)
     for scenario in SCENARIOS:
         if not arguments.scenarios or scenario.__name__ in arguments.scenarios:
             print(f"\n## {scenario.__name__}: {scenario.__doc__}")
-            asyncio.run(scenario(arguments.checkpoint, images))  # type: ignore[arg-type]
+            with exit_on_error():
+                asyncio.run(scenario(arguments.checkpoint, images))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.lib.cpu_time import measure_cpu_milliseconds, median_ratio
+from benchmarks.lib.errors import exit_on_error
 from benchmarks.lib.report import describe_machine, format_table
 from models.checkpoint import read_checkpoint, restore_model
 from models.golden import golden_pixels
@@ -117,10 +118,11 @@ def main() -> None:
     parser.add_argument("--resident", choices=STATES, help="print what this state alone adds to this process, in MB")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.resident:
-        print_resident(arguments.checkpoint, arguments.resident)
-    else:
-        print_comparison(arguments.checkpoint, arguments.rounds, arguments.images)
+    with exit_on_error():
+        if arguments.resident:
+            print_resident(arguments.checkpoint, arguments.resident)
+        else:
+            print_comparison(arguments.checkpoint, arguments.rounds, arguments.images)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from app.serving.classifier import Classifier, load_classifier
+from benchmarks.lib.errors import exit_on_error
 from benchmarks.lib.report import describe_machine, format_table
 from models.checkpoint import read_checkpoint
 from models.networks.registry import Architecture, build_network
@@ -99,11 +100,9 @@ def main() -> None:
     is_cuda = arguments.device.startswith("cuda")
     if is_cuda and not torch.cuda.is_available():
         sys.exit("error: there is no CUDA device; --device cpu runs the same on the CPU")
-    try:
+    with exit_on_error():
         checkpoint = read_checkpoint(arguments.checkpoint)
         classifier = load_classifier(checkpoint, arguments.device, arguments.dtype)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
     name = torch.cuda.get_device_name(arguments.device) if is_cuda else "CPU"
     peak, flops = arguments.peak or find_peak(name), count_flops(checkpoint.metadata.architecture)
     size, channels = checkpoint.metadata.preprocessing.size, checkpoint.metadata.preprocessing.channels

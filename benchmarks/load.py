@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.lib.client import Client
+from benchmarks.lib.errors import exit_on_error
 from benchmarks.lib.loops import (
     LoadResult,
     percentile,
@@ -63,6 +65,15 @@ def parse_numbers(text: str) -> list[float]:
     return [float(number) for number in text.split(",")]
 
 
+async def check_server(url: str) -> None:
+    """Raises OSError or ValueError if nothing that speaks HTTP listens at `url`."""
+    async with Client(url) as client:
+        try:
+            await client.request("GET", "/health/ready")
+        except (OSError, asyncio.IncompleteReadError) as error:
+            raise ValueError(f"no server answers at {url}: {error}") from error
+
+
 def main() -> None:
     """Prints the table row by row, then plots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -77,6 +88,8 @@ def main() -> None:
     arguments = parser.parse_args()
     images, results = read_images_or_exit(arguments.images), list[LoadResult]()
     bodies, post = (make_forms(images, arguments.form), post_form) if arguments.form else (images, post_image)
+    with exit_on_error():
+        asyncio.run(check_server(arguments.url))
     asyncio.run(run_closed_loop(arguments.url, bodies, 2, 1.0, post))  # warms up connections and caches on both sides
     print(format_header(arguments.objective_ms))
     for clients in arguments.closed:

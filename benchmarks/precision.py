@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.lib.cpu_time import measure_cpu_milliseconds, median_ratio
+from benchmarks.lib.errors import exit_on_error, read_files_below
 from benchmarks.lib.report import describe_machine, format_table
 from models.checkpoint import Checkpoint, read_checkpoint, restore_model
 from models.golden import golden_pixels
@@ -107,7 +108,7 @@ def load_images(checkpoint: Checkpoint, folder: Path | None, most: int) -> tuple
     if folder is None:
         batch = golden_pixels(metadata.golden.image, metadata.preprocessing)[None]
         return normalise(torch.from_numpy(batch), metadata.preprocessing), torch.tensor([-1])
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = read_files_below(folder)
     chosen = files[:: max(1, len(files) // most)][:most]
     chosen = chosen[: len(chosen) // 32 * 32 or None]  # whole batches, as torch.compile compiles for every batch size
     batch = np.stack([read_pixels(file.read_bytes(), metadata.preprocessing).copy() for file in chosen])
@@ -174,7 +175,8 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # torch.ao.quantization warns that it is deprecated
     sizes = [int(size) for size in arguments.sizes.split(",")]
-    print_comparison(arguments.checkpoint, arguments.images, arguments.most, sizes, arguments.rounds)
+    with exit_on_error():
+        print_comparison(arguments.checkpoint, arguments.images, arguments.most, sizes, arguments.rounds)
 
 
 if __name__ == "__main__":

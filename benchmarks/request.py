@@ -20,6 +20,7 @@ import uvicorn
 
 from app.logs import logging_to_stderr
 from app.runtime import limit_openmp_spinning
+from benchmarks.lib.errors import exit_on_error, read_files_below
 from benchmarks.lib.stage_timer import StageTimer, read_process_seconds, read_thread_seconds
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ LOOP_STAGES = {
     "starlette.middleware.exceptions.ExceptionMiddleware.__call__": "framework and route: order of the steps",
     "app.http.routes.read_uploads": "body: reading, form, JSON",
     "app.serving.pipeline.Pipeline.classify": "queue, on the loop's side",
-    "app.http.routes.prediction_fields": "answer: fields",
-    "app.http.routes.to_json": "answer: JSON",
+    "app.http.answers.prediction_fields": "answer: fields",
+    "app.http.answers.to_json": "answer: JSON",
 }
 MODEL = "the model"
 WORKER_STAGES = {
@@ -99,6 +100,9 @@ async def serve_and_measure(checkpoint: Path, images: Path, clients: list[int], 
     while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
         await asyncio.sleep(0.01)
     await app.state.starting
+    if app.state.service.failure is not None:
+        await serving
+        raise ValueError(str(app.state.service.failure))
     await server.on_tick(1)
     columns = [await measure_stages(server, images, count, form, seconds, timer) for count in clients]
     server.should_exit = True
@@ -133,14 +137,13 @@ def main() -> None:
     clients = [int(count) for count in arguments.clients.split(",")]
     import uvloop
 
-    try:
+    with exit_on_error():
+        read_files_below(arguments.images)
         # Log lines are formatted, so that they are timed, but not shown.
         with redirect_stderr(Path(os.devnull).open("w")), logging_to_stderr("text", lambda _: None):
             uvloop.run(
                 serve_and_measure(arguments.checkpoint, arguments.images, clients, arguments.form, arguments.seconds)
             )
-    except ValueError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from benchmarks.lib.errors import exit_on_error
 from benchmarks.lib.stage_timer import find_function
 from models.files import read_file
 
@@ -154,14 +155,14 @@ def main() -> None:
     parser.add_argument("--spawned", type=float, help="print the parts of this process, which was started at this time")
     arguments = parser.parse_args()
     if arguments.spawned is not None:
-        try:
+        with exit_on_error():
             print_parts(arguments.checkpoint, arguments.spawned)
-        except ValueError as error:
-            sys.exit(f"error: {error}")
         return
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # it would make every start compile the modules again
     try:
-        print_report(arguments.checkpoint, arguments.rounds)
+        with exit_on_error():
+            read_file(Path(arguments.checkpoint))
+            print_report(arguments.checkpoint, arguments.rounds)
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)  # the process itself has said why
 

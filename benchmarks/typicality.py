@@ -6,13 +6,13 @@ network. It prints the area under the ROC curve: 1 is perfect separation, 0.5 is
 """
 
 import argparse
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
+from benchmarks.lib.errors import exit_on_error
 from models.checkpoint import read_checkpoint, restore_model
 from training.data.dataset import Dataset, load_dataset
 from training.errors import TrainingError
@@ -60,10 +60,11 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="of torchvision's sets (default: data)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    try:
-        print(compare_typicality(arguments.checkpoint, arguments.data, arguments.data_root))
-    except (ValueError, TrainingError, OSError) as error:
-        sys.exit(f"error: {error}")
+    with exit_on_error():
+        try:
+            print(compare_typicality(arguments.checkpoint, arguments.data, arguments.data_root))
+        except TrainingError as error:
+            raise ValueError(str(error)) from error
 
 
 if __name__ == "__main__":

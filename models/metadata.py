@@ -23,7 +23,7 @@ from models.preprocess import Preprocessing
 from models.probabilities import Calibration
 
 FORMAT = 1
-TEMPERATURES = (1e-3, 1e3)  # a calibration stays within 0.01..100; far below, a probability would not be a number
+TEMPERATURES = (1e-6, 1e6)  # a calibration stays within 0.01..100; far below, a probability would not be a number
 # Counts stay integers. Those beyond 2^53, which not every reader of JSON keeps exact, are read as floats.
 Number = Annotated[int, Field(ge=-(2**53), le=2**53)] | float
 
@@ -79,7 +79,7 @@ class CheckpointMetadata:
         except ValueError as error:
             raise ValueError(f"created_at is {self.created_at!a}, but must be an ISO 8601 date and time") from error
         if not TEMPERATURES[0] <= self.temperature <= TEMPERATURES[1]:
-            raise ValueError(f"temperature is {self.temperature}, but must lie in 0.001..1000")
+            raise ValueError(f"temperature is {self.temperature}, but must lie in 1e-6..1e6")
         for name in ("metrics", "history", "dataset", "recipe", "seed", "versions"):
             check_values(getattr(self, name), name)
 

@@ -8,7 +8,9 @@ from typing import Any
 from models.preprocess import Preprocessing
 
 PRESETS = {  # imagenet: torchvision's and timm's weights for classification
-    "imagenet": Preprocessing(size=224, resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    "imagenet": Preprocessing(
+        size=224, resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), color="srgb"
+    ),
 }
 SETTINGS = ("mean", "std", "input_size", "resize", "interpolation")  # that a command takes one by one
 

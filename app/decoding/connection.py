@@ -18,13 +18,25 @@ Deliver = Callable[[Pixels | ServiceError], None]
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One file. `cost` is 0, or the memory that a decoder has found it to need, in bytes."""
+    """One file. `cost` is 0, or the memory that a decoder has found it to need, in bytes.
+
+    `freed` is called once, when no decoder has the file's bytes any more.
+    """
 
     data: bytes
     deliver: Deliver
+    freed: Callable[[], None] | None
     cost: int = 0
     decoder: "Decoder | None" = None
     is_cancelled: bool = False
+    is_second_try: bool = False
+
+    def free(self) -> None:
+        """Lets go of the file's bytes. The job itself may live on in a cycle with its request's answer."""
+        self.data = b""
+        freed, self.freed = self.freed, None
+        if freed is not None:
+            freed()
 
 
 class Owner(Protocol):

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -46,7 +46,9 @@ class Decoders:
         self._zygote, self._task, self._count, self._metrics = zygote, task, count, metrics
         self._slow_seconds = slow_seconds
         self._waiting, self._costly = deque[Job](), deque[Job]()
-        self._idle, self._fast, self._slow = list[Decoder](), set[Decoder](), set[Decoder]()
+        self._all, self._idle = set[Decoder](), list[Decoder]()
+        self._fast, self._slow = set[Decoder](), set[Decoder]()
+        self._has_lost = asyncio.Event()
         self._starting = set[asyncio.Task[None]]()
         self._reaping = set[asyncio.Task[None]]()
         self._granted = 0
@@ -55,16 +57,24 @@ class Decoders:
     @property
     def pids(self) -> set[int]:
         """The process ids of the decoders."""
-        return {decoder.pid for decoder in [*self._idle, *self._fast, *self._slow]}
+        return {decoder.pid for decoder in self._all}
 
     async def start(self) -> None:
         """Starts `count` decoders. Raises OSError."""
         for decoder in [await self._fork() for _ in range(self._count)]:
             self._idle.append(decoder)
 
-    def submit(self, data: bytes, deliver: Deliver) -> Job:
-        """Calls `deliver` with the file's (S, S, C) uint8 pixels or with what is wrong with it."""
-        job = Job(data, deliver)
+    @property
+    def busy(self) -> int:
+        """How many files are being decoded."""
+        return len(self._fast) + len(self._slow)
+
+    def submit(self, data: bytes, deliver: Deliver, freed: Callable[[], None] | None = None) -> Job:
+        """Calls `deliver` with the file's (S, S, C) uint8 pixels or with what is wrong with it.
+
+        Calls `freed` when no decoder has the file's bytes any more, which may be later than the request's end.
+        """
+        job = Job(data, deliver, freed)
         self._waiting.append(job)
         self._schedule()
         return job
@@ -75,16 +85,21 @@ class Decoders:
         for jobs in (self._waiting, self._costly):
             with suppress(ValueError):
                 jobs.remove(job)
-        if job.decoder in self._slow:
+        if job.decoder is None:
+            job.free()
+        elif job.decoder in self._slow:
             job.decoder.end()
 
     async def close(self) -> None:
         """Ends the processes. Jobs that wait are forgotten."""
         self._is_closed = True
-        self._waiting.clear()
-        self._costly.clear()
-        for decoder in [*self._idle, *self._fast, *self._slow]:
+        for job in [*self._waiting, *self._costly]:
+            self.cancel(job)
+        for decoder in self._all:
             decoder.end()
+        while self._all:
+            self._has_lost.clear()
+            await self._has_lost.wait()
         while tasks := self._starting | self._reaping:
             await asyncio.wait(tasks)
             await asyncio.sleep(0)  # lets the tasks leave their sets
@@ -96,8 +111,7 @@ class Decoders:
             self._run(self._costly.popleft(), self._slow)
         wanted = min(len(self._waiting), self._count - len(self._fast))
         wanted += bool(self._costly) and self._has_room(self._costly[0])
-        living = len(self._idle) + len(self._fast) + len(self._slow)
-        room = 3 * self._count - living - len(self._starting)
+        room = 3 * self._count - len(self._all) - len(self._starting)
         for _ in range(min(wanted - len(self._starting), room)):
             _keep(self._starting, self._add())
 
@@ -116,11 +130,12 @@ class Decoders:
             self._idle.append(await self._fork())
         except OSError as error:
             log.error("no decoder process can be started: %s", error)  # noqa: TRY400
-            if not (self._idle or self._fast or self._slow):  # nobody else takes the files that wait
+            if not self._all:  # nobody else takes the files that wait
                 jobs = [*self._waiting, *self._costly]
                 self._waiting.clear()
                 self._costly.clear()
                 for job in jobs:
+                    job.free()
                     job.deliver(Overloaded("The server cannot start a process to decode the image."))
         else:
             self._schedule()
@@ -130,6 +145,7 @@ class Decoders:
         pid, connection = await loop.run_in_executor(None, self._zygote.fork, self._task)
         connection.setblocking(False)
         _, decoder = await loop.create_unix_connection(lambda: self._make_decoder(pid), sock=connection)
+        self._all.add(decoder)
         if self._is_closed:
             decoder.end()
         return decoder
@@ -163,11 +179,12 @@ class Decoders:
             decoder.end()
         else:
             self._idle.append(decoder)
-        if outcome is None:
+        if outcome is None and not job.is_cancelled:
             self._costly.append(job)
         else:
-            job.data = b""
-            job.deliver(outcome)
+            job.free()
+            if outcome is not None:
+                job.deliver(outcome)
         self._schedule()
 
     def _read(self, job: Job, kind: int, payload: bytes) -> Pixels | ServiceError | None:
@@ -193,17 +210,27 @@ class Decoders:
         """Replaces a decoder whose process has ended or is to end. Answers the file that it had."""
         if (job := decoder.job) is not None:
             self._release(decoder, job)
-            is_slow = decoder.seconds >= cpu_seconds(job.cost)
-            if not job.is_cancelled:
-                self._metrics.decoders_restarted.labels("time" if is_slow else "crash").inc()
-            job.deliver(UndecodableImage(_describe_loss(job, is_slow=is_slow)))
+            self._answer_lost(job, is_slow=decoder.seconds >= cpu_seconds(job.cost))
         elif decoder in self._idle:
             self._idle.remove(decoder)
             if not self._is_closed:
                 self._metrics.decoders_restarted.labels("crash").inc()
+        self._all.discard(decoder)
+        self._has_lost.set()
         _keep(self._reaping, self._reap(decoder.pid))
         if not self._is_closed:
             self._schedule()
+
+    def _answer_lost(self, job: Job, *, is_slow: bool) -> None:
+        """A file whose decoder crashed is tried once more: the kernel may have ended it for another process's sake."""
+        if not job.is_cancelled:
+            self._metrics.decoders_restarted.labels("time" if is_slow else "crash").inc()
+            if not is_slow and not job.is_second_try and not self._is_closed:
+                job.is_second_try = True
+                (self._costly if job.cost else self._waiting).appendleft(job)
+                return
+        job.free()
+        job.deliver(UndecodableImage(_describe_loss(job, is_slow=is_slow)))
 
     async def _reap(self, pid: int) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self._zygote.reap, pid)

@@ -38,7 +38,7 @@ class Zygote:
     @property
     def pid(self) -> int | None:
         """Its process id, while it runs."""
-        return self._process and self._process.pid
+        return None if self._process is None else self._process.pid
 
     def start(self) -> None:
         """Starts the process, if it does not run. It needs some tenths of a second more until it can fork."""
@@ -101,7 +101,7 @@ class Zygote:
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", self._module],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # the image libraries write their warnings there
                 cwd=ROOT,

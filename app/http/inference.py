@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from app.errors import DeadlineExceeded, ServiceError
 from app.http.parameters import read_timeout
 from app.http.routing import service_of
-from app.memory import Reservation
+from app.memory import Reservation, Share
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,10 +61,18 @@ class Inference:
             raise DeadlineExceeded(LATE) from error
 
     async def classify(
-        self, images: Sequence[bytes | ServiceError], coverage: float | None = None
+        self,
+        images: Sequence[bytes | ServiceError],
+        coverage: float | None = None,
+        shares: Sequence[Share] | None = None,
     ) -> "list[Classification | ServiceError]":
-        """As `Pipeline.classify`. Raises ClientDisconnect when the client hangs up; the body must have been read."""
-        return await self._unless_disconnected(self.pipeline.classify(images, self.deadline, coverage))
+        """As `Pipeline.classify`. Raises ClientDisconnect when the client hangs up; the body must have been read.
+
+        Without `shares` the images are copies of the body, which nobody keeps: the reservation shrinks to them.
+        """
+        if shares is None:
+            shares = self.reservation.split(0 if isinstance(image, ServiceError) else len(image) for image in images)
+        return await self._unless_disconnected(self.pipeline.classify(images, self.deadline, coverage, shares))
 
     async def classify_tensors(self, tensors: "NormalisedPixels") -> "list[Classification | ServiceError]":
         """As `Pipeline.classify_tensors`. Raises ClientDisconnect when the client hangs up."""
@@ -90,7 +98,8 @@ def begin_inference(request: Request) -> Iterator[Inference]:
     """
     service = service_of(request)
     seconds = read_timeout(request.headers.get("x-request-timeout"), service.settings.request_timeout)
-    with service.pipeline() as pipeline, service.body_memory.reserve() as reservation:
+    client = request.client.host if request.client is not None else None  # None on a Unix socket
+    with service.pipeline() as pipeline, service.body_memory.reserve(client) as reservation:
         yield Inference(request, service.settings, pipeline, reservation, request.state.started + seconds)
 
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from app.errors import InvalidCheckpoint, NotFound, NotReady, ReloadFailed
 from app.health import Health
+from app.http.answers import write_predictions
 from app.http.inference import begin_inference, raise_if_all_failed
 from app.http.openapi import IMAGES_BODY, document_parameters, problem_responses
 from app.http.parameters import PREDICT_SCHEMAS, read_predict_query
@@ -23,7 +24,6 @@ from app.http.schemas import (
     Reloaded,
     model_id_fields,
     model_info_fields,
-    prediction_fields,
     to_json,
 )
 from app.http.uploads import read_uploads
@@ -56,18 +56,13 @@ async def predict(request: Request) -> Response:
         query = read_predict_query(request.query_params, len(labels), calibrated=calibrated)
         async with inference.reading():
             uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, inference.reservation)
-        outcomes = await inference.classify([upload.data for upload in uploads], query.coverage)
+        images, shares = [upload.data for upload in uploads], [upload.share for upload in uploads]
+        outcomes = await inference.classify(images, query.coverage, shares)
     raise_if_all_failed(outcomes)
     top_k = query.count_top_labels(len(labels))
-    predictions = [
-        prediction_fields(outcome, labels, top_k, query.coverage, upload.filename)
-        for outcome, upload in zip(outcomes, uploads, strict=True)
-    ]
-    return Response(
-        to_json({"model": model_id_fields(model), "predictions": predictions}),
-        headers=inference.describe(outcomes),
-        media_type=JSON,
-    )
+    filenames = [upload.filename for upload in uploads]
+    body = await write_predictions(model_id_fields(model), outcomes, filenames, labels, top_k, query.coverage)
+    return Response(body, headers=inference.describe(outcomes), media_type=JSON)
 
 
 @guarded_routes.get("/model", response_model=ModelInfo, responses=problem_responses(401, 503))

@@ -1,13 +1,14 @@
 """The shape of the answers: as models for the OpenAPI document, and the functions that fill them.
 
 Owns field names and their order. Answers are built as plain dictionaries and serialised without a validation pass; a
-test holds them against the models.
+test compares them with the models.
 """
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -16,6 +17,7 @@ from app.errors import ServiceError
 if TYPE_CHECKING:
     from app.serving.pipeline import Classification, LoadedModel
     from app.settings import Settings
+    from models.predictions import Prediction
 
 
 class ModelId(BaseModel):
@@ -144,21 +146,30 @@ def prediction_fields(
         fields["filename"] = filename
     if isinstance(outcome, ServiceError):
         return {**fields, "error": outcome.to_item()}
-    score = outcome.timed.prediction
-    probabilities = score.probabilities
-    top = [
-        {"label": labels[index], "index": int(index), "probability": probabilities[index]}
-        for index in np.argsort(-probabilities, kind="stable")[:top_k]  # stable: ties by index
-    ]
+    prediction = outcome.timed.prediction
+    top = ranked_fields(prediction, labels, rank_labels(prediction)[:top_k])
     if outcome.prediction_set is not None:
         fields["prediction_set"] = {"coverage": coverage, "labels": [labels[i] for i in outcome.prediction_set]}
     return {
         **fields,
         **top[0],
-        "typicality": score.typicality,
+        "typicality": prediction.typicality,
         "top": top,
-        "probabilities": probabilities,
+        "probabilities": prediction.probabilities,
     }
+
+
+def rank_labels(prediction: "Prediction") -> NDArray[np.intp]:
+    """The indices of all labels, the most probable first, ties by index."""
+    return np.argsort(-prediction.probabilities, kind="stable")
+
+
+def ranked_fields(prediction: "Prediction", labels: tuple[str, ...], indices: NDArray[np.intp]) -> list[dict[str, Any]]:
+    """The fields of `Ranked` for each of these labels."""
+    return [
+        {"label": labels[index], "index": index, "probability": probability}
+        for index, probability in zip(indices.tolist(), prediction.probabilities[indices], strict=True)
+    ]
 
 
 def model_id_fields(model: "LoadedModel") -> dict[str, str]:

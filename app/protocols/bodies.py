@@ -4,7 +4,6 @@ Owns that neither a small body nor a small document becomes large in memory with
 """
 
 import asyncio
-import binascii
 import re
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +15,8 @@ from starlette.requests import Request
 
 from app.errors import BadRequest, BodyTooLarge, TooManyImages, UnsupportedEncoding
 from app.http.inference import Inference
-from app.http.uploads import receive_body
+from app.http.strict_base64 import Base64Decoder
+from app.http.uploads import join_chunks, receive_body
 
 WINDOW_BITS = {"deflate": 15, "gzip": 31}  # of zlib, for each coding (RFC 9110, section 8.4.1)
 CODINGS = ("identity", *WINDOW_BITS)
@@ -25,9 +25,6 @@ VALUE_BYTES = 32  # of a float in a list of Python's, where its JSON has two byt
 BYTES_PER_VALUE = 8  # of the largest body; so its values take at most four times its bytes in memory
 SMALL_JSON_BYTES = 2**16  # parsed in less time than a thread needs to start
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-DATA_URI = re.compile(r"data:[^,]{0,200},")
-NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
-LINE_BREAKS = str.maketrans("", "", "\r\n")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -45,7 +42,7 @@ async def read_body(inference: Inference) -> bytes:
     body = receive_body(request, limit, inference.reservation)
     if coding in WINDOW_BITS:
         body = _inflate(body, coding, limit, inference.reservation.add)
-    return b"".join([chunk async for chunk in body])
+    return await join_chunks(body)
 
 
 async def _inflate(
@@ -139,28 +136,18 @@ def _load(data: bytes) -> Any:
 
 
 def decode_base64(text: str, where: str) -> bytes:
-    """The bytes of an image in standard base64 (RFC 4648, section 4). `where` names the text in errors.
+    """The bytes of an image in base64, as `strict_base64` reads it. `where` names the text in errors.
 
-    Line breaks are passed over and the head of a `data:` URI is cut off. Raises BadRequest.
+    It decodes in steps, between which other threads run. Raises BadRequest.
     """
-    head = DATA_URI.match(text)
-    digits = text[head.end() :] if head else text
-    if "\n" in digits or "\r" in digits:
-        digits = digits.translate(LINE_BREAKS)
+    decoder = Base64Decoder()
     try:
-        data = _decode_digits(digits)
-    except (binascii.Error, ValueError) as error:
-        stranger = NOT_BASE64.search(digits)
-        reason = f"it has the character {stranger[0]!r}" if stranger else "its length or its padding is wrong"
-        raise BadRequest(f"{where} is not valid base64: {reason}.") from error
+        for start in range(0, len(text), STEP_BYTES):
+            decoder.feed(text[start : start + STEP_BYTES])
+        decoder.close()
+    except ValueError as error:
+        raise BadRequest(f"{where} {error}.") from error
+    data = b"".join(decoder.pieces)
     if not data:
         raise BadRequest(f"{where} has no bytes.")
     return data
-
-
-def _decode_digits(digits: str) -> bytes:
-    """Decodes in steps, between which other threads run. Raises ValueError."""
-    if "=" in digits[:-2]:
-        raise ValueError
-    steps = range(0, len(digits), STEP_BYTES)
-    return b"".join(binascii.a2b_base64(digits[start : start + STEP_BYTES], strict_mode=True) for start in steps)

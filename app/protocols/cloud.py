@@ -12,11 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.errors import BadRequest, NotFound, ServiceError, TooManyImages
+from app.http.answers import write_predictions
 from app.http.inference import Inference, begin_inference, raise_if_all_failed
 from app.http.parameters import read_predict_query
 from app.http.routes import predict, ready
 from app.http.routing import GuardedRoute, OpenRoute, service_of
-from app.http.schemas import json_response, prediction_fields
+from app.http.schemas import json_response
 from app.protocols.bodies import JsonLimits, decode_base64, parse_json, read_body, run_by_size
 from app.protocols.errors import quote
 from app.settings import Settings
@@ -97,8 +98,9 @@ async def predict_instances(request: Request) -> Response:
         outcomes = await inference.classify(images, query.coverage)
     raise_if_all_failed(outcomes)
     top_k = query.count_top_labels(len(metadata.labels))
-    predictions = [prediction_fields(outcome, metadata.labels, top_k, query.coverage, None) for outcome in outcomes]
-    return json_response({"predictions": predictions}, headers=inference.describe(outcomes))
+    filenames = [None] * len(outcomes)
+    body = await write_predictions(None, outcomes, filenames, metadata.labels, top_k, query.coverage)
+    return Response(body, headers=inference.describe(outcomes), media_type="application/json")
 
 
 async def _read_instances(inference: Inference) -> tuple[list[bytes | ServiceError], dict[str, str]]:

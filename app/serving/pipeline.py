@@ -15,6 +15,7 @@ from app.decoding.connection import Job
 from app.decoding.processes import Decoders
 from app.errors import DeadlineExceeded, ServiceError
 from app.in_flight import InFlight
+from app.memory import Share
 from app.metrics import Metrics
 from app.serving.classifier import Classifier, load_classifier
 from app.serving.entry import Entry, NormalisedPixels, TimedPrediction
@@ -136,19 +137,24 @@ class Pipeline:
         return self._watchdog.describe_busy()
 
     async def classify(
-        self, images: Sequence[bytes | ServiceError], deadline: float, coverage: float | None
+        self,
+        images: Sequence[bytes | ServiceError],
+        deadline: float,
+        coverage: float | None,
+        shares: Sequence[Share | None] = (),
     ) -> list[Classification | ServiceError]:
         """Returns each image's classification or error, in order. `images` are files' bytes, or errors to hand on.
 
-        `deadline` is in `time.monotonic` seconds. `coverage` must be None for a model without a calibration. Raises
+        `deadline` is in `time.monotonic` seconds. `coverage` must be None for a model without a calibration. Each
+        image's share of the bodies' memory stays reserved until no decoding thread has the image any more. Raises
         QueueFull and NotReady.
         """
         with self.queue.reserve(len(images), deadline) as entries:
-            for entry, image in zip(entries, images, strict=True):
+            for entry, image, share in zip(entries, images, shares or (None,) * len(images), strict=True):
                 if isinstance(image, ServiceError):
                     self.queue.fail(entry, image)
                 else:
-                    self._decode(image, entry)
+                    self._decode(image, entry, share)
             return await self._wait(entries, deadline, coverage)
 
     async def classify_tensors(self, tensors: NormalisedPixels, deadline: float) -> list[Classification | ServiceError]:
@@ -168,8 +174,11 @@ class Pipeline:
         await asyncio.wait([entry.future for entry in entries], timeout=max(0.0, deadline - time.monotonic()))
         return [self._outcome(entry, coverage) for entry in entries]
 
-    def _decode(self, data: bytes, entry: Entry) -> None:
-        """Queues the image's pixels once they are decoded. Forgets the image if its request ends before."""
+    def _decode(self, data: bytes, entry: Entry, share: Share | None) -> None:
+        """Queues the image's pixels once they are decoded. Forgets the image if its request ends before.
+
+        The share is held until no decoder has the image's bytes any more.
+        """
 
         def deliver(outcome: Pixels | ServiceError) -> None:
             if isinstance(outcome, ServiceError):
@@ -177,7 +186,9 @@ class Pipeline:
             else:
                 self.queue.submit(entry, outcome)
 
-        job = self.decoders.submit(data, deliver)
+        if share is not None:
+            share.hold()
+        job = self.decoders.submit(data, deliver, share.release if share is not None else None)
         entry.future.add_done_callback(partial(self._forget, job))
 
     def _forget(self, job: Job, future: "asyncio.Future[TimedPrediction | ServiceError]") -> None:

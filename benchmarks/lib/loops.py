@@ -7,13 +7,13 @@ that stalls would hide the time that its callers wait (coordinated omission).
 
 import asyncio
 import random
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.lib.client import Client
+from benchmarks.lib.errors import exit_on_error, read_files_below
 from benchmarks.lib.multipart import FORM_TYPE
 
 LOST = "lost"
@@ -118,15 +118,14 @@ async def run_open_loop(
 
 
 def read_images(folder: Path, most: int = 1000) -> list[bytes]:
-    """The files below a folder, sorted by name; at most `most`, taken at even distances."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    """The files below a folder, sorted by name; at most `most`, taken at even distances. Raises ValueError if none."""
+    paths = read_files_below(folder)
     number = min(most, len(paths))
     return [paths[i * len(paths) // number].read_bytes() for i in range(number)]
 
 
 def read_images_or_exit(folder: Path, most: int = 1000) -> list[bytes]:
     """What `read_images` returns; exits with a message if there is no file."""
-    images = read_images(folder, most)
-    if not images:
-        sys.exit(f"error: there is no file below {folder}")
-    return images
+    with exit_on_error():
+        images = read_images(folder, most)
+    return images  # noqa: RET504  mypy takes the block for one that may swallow an error

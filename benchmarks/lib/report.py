@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.lib.errors import exit_on_error
+
 OMP_THREADS = "OMP_NUM_THREADS"
 
 
@@ -44,11 +46,10 @@ def run_and_report(measurement: Coroutine[Any, Any, str], out: Path | None) -> N
     """Awaits the report, prints it and writes it to `out`. SIGTERM acts as Ctrl-C, so that the servers end too."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        report = asyncio.run(measurement)
+        with exit_on_error():
+            report = asyncio.run(measurement)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (OSError, RuntimeError, ValueError) as error:
-        sys.exit(f"error: {error}")
     print(report)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)

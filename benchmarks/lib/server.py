@@ -61,7 +61,7 @@ class ServerProcess:
     async def wait_until_ready(self) -> None:
         """Waits until the server answers that it is ready. Raises RuntimeError with its log if it ends instead."""
         while self.process.returncode is None:
-            if found := re.search(r"running on (http://\S+)", self.log.read_text()):
+            if found := re.search(r"[Rr]unning on (http://\S+)", self.log.read_text()):
                 self.url = found[1]
                 with suppress(OSError, asyncio.IncompleteReadError):  # bound, but it may not listen yet
                     async with Client(self.url) as client:

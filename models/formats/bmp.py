@@ -14,7 +14,7 @@ RAW, RLE8, RLE4, BITFIELDS = range(4)
 OTHER_COMPRESSIONS = {4: "JPEG", 5: "PNG", 6: "alpha bit fields", 11: "CMYK", 12: "CMYK RLE8", 13: "CMYK RLE4"}
 BITS = {RAW: (1, 4, 8, 16, 24, 32), RLE8: (8,), RLE4: (4,), BITFIELDS: (16, 24, 32)}
 END_OF_LINE, END_OF_PICTURE, DELTA = range(3)
-MAX_RUNS = 2_000_000  # one to two seconds; a picture of 64 million pixels has as many if its mean run has 32
+MAX_RUNS = 1_000_000  # one to two seconds; a picture of 64 million pixels has as many if its mean run has 64
 DIGITS = bytes.maketrans(b"0123456789abcdef", bytes(range(16)))
 EMBEDDED_PROFILE = b"DEBM"  # "MBED" as a little-endian integer
 

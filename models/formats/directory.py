@@ -63,7 +63,7 @@ def read_directory(data: bytes, wanted: frozenset[int]) -> Directory | None:
         is_big = bool(order) and struct.unpack_from(order + "H", data, 2)[0] == 43
         start = struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)[0]
         count = struct.unpack_from(order + ("Q" if is_big else "H"), data, start)[0]
-    except struct.error:
+    except (struct.error, OverflowError):  # beyond the file, or beyond what a 64-bit offset may be
         return None
     if not order:
         return None

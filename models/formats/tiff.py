@@ -1,7 +1,7 @@
 """TIFF 6.0 and BigTIFF: the first page.
 
-Owns what the plain file's own directory says, and how deep samples and samples in planes are to be read. Neither other
-fields nor later pages cost anything.
+Owns what the plain file's own directory says, and how samples in planes are to be read. Neither other fields nor later
+pages cost anything.
 """
 
 import math
@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from models.formats.directory import ORIENTATION, Directory, read_directory, write_file
 from models.formats.jpeg import check_jpeg_blocks
-from models.formats.plain import MAX_PROFILE_BYTES, GreyScale, ImageFault, PlainFile, broken
+from models.formats.plain import MAX_PROFILE_BYTES, ImageFault, PlainFile, broken
+from models.formats.tiff_grey import is_deep_grey, restate_grey
 from models.formats.tiff_layout import (
     BITS,
     BLACK_IS_ZERO,
@@ -21,12 +22,9 @@ from models.formats.tiff_layout import (
     FAX3_OPTIONS,
     FAX4_OPTIONS,
     FILL_ORDER,
-    FLOAT,
     HEIGHT,
-    HIGHEST,
     JPEG,
     JPEG_TABLES,
-    LOWEST,
     PHOTOMETRIC,
     PLANAR,
     PREDICTOR,
@@ -34,7 +32,6 @@ from models.formats.tiff_layout import (
     RGB,
     SAMPLE_FORMAT,
     SAMPLES,
-    SIGNED,
     STRIP_BYTES,
     STRIP_OFFSETS,
     STRIP_ROWS,
@@ -46,7 +43,6 @@ from models.formats.tiff_layout import (
     UNCOMPRESSED,
     UNSIGNED,
     WANTED,
-    WHITE_IS_ZERO,
     WIDTH,
     YCBCR,
     ZSTD,
@@ -67,16 +63,6 @@ COPIED = {  # fields that are taken over with so many values at most
     SUBSAMPLING: (SHORT, 2),
     COLOUR_MAP: (SHORT, 768),
     JPEG_TABLES: (UNDEFINED, 65_536),
-}
-# By bits and sample format of a grey sample: the format to state so that Pillow reads it, numpy's type of what it is.
-DEEP_GREY: dict[tuple[int, int], tuple[int, str | None]] = {
-    (8, SIGNED): (UNSIGNED, "i1"),
-    (12, UNSIGNED): (UNSIGNED, None),
-    (16, UNSIGNED): (UNSIGNED, None),
-    (16, SIGNED): (UNSIGNED, "i2"),
-    (32, UNSIGNED): (SIGNED, "u4"),
-    (32, SIGNED): (SIGNED, "i4"),
-    (32, FLOAT): (FLOAT, "f4"),
 }
 
 
@@ -101,7 +87,7 @@ def simplify_tiff(data: bytes, max_pixels: int) -> PlainFile:
         profile=directory.octets(PROFILE, MAX_PROFILE_BYTES),
         variant=layout.describe(),
     )
-    if layout.is_grey and (layout.bits[0] > 8 or layout.sample_format != UNSIGNED):
+    if is_deep_grey(layout):
         return _simplify_deep_grey(plain, directory, layout, blocks)
     if layout.is_planar:
         return _simplify_planes(plain, directory, layout, blocks)
@@ -124,37 +110,14 @@ def _buffer_bytes(layout: Layout, blocks: Blocks) -> int:
 
 def _simplify_deep_grey(plain: PlainFile, directory: Directory, layout: Layout, blocks: Blocks) -> PlainFile:
     """Grey of more than 8 bits, or signed, as samples that Pillow reads, and their range."""
-    bits, sample_format = layout.bits[0], layout.sample_format
-    if (bits, sample_format) not in DEEP_GREY:
-        raise ImageFault(f"The TIFF file is {plain.variant}, a variant that is not read.")
-    stated, dtype = DEEP_GREY[bits, sample_format]
-    # Samples of 12 bits are packed alike in both byte orders, but Pillow knows them in the one alone. It keeps 16 bits
-    # in the file's order. What libtiff unpacks is in the machine's, but Pillow swaps 32 bits of it all the same.
-    order = "<" if bits == 12 else directory.order
-    if dtype and order == ">" and (bits == 16 or (bits == 32 and layout.compression != UNCOMPRESSED)):
-        dtype = ">" + dtype
-    low, high = _find_range(directory, bits, sample_format)
+    restated = restate_grey(directory, layout)
+    bits = layout.bits[0]
     return replace(
         plain,
-        data=_write(directory, replace(layout, photometric=BLACK_IS_ZERO, sample_format=stated), blocks, order=order),
+        data=_write(directory, restated.layout, blocks, order=restated.order),
         pixel_bytes=2 if bits in (12, 16) else bits // 8,
-        grey=GreyScale(low, high, is_inverted=layout.photometric == WHITE_IS_ZERO, dtype=dtype),
+        grey=restated.scale,
     )
-
-
-def _find_range(directory: Directory, bits: int, sample_format: int) -> tuple[float | None, float | None]:
-    """Black and white by SMinSampleValue and SMaxSampleValue, else by the sample's bits; None where floats decide."""
-    low: float | None = None
-    high: float | None = None
-    if sample_format != FLOAT:
-        low = -(2.0 ** (bits - 1)) if sample_format == SIGNED else 0.0
-        high = low + 2.0**bits - 1
-    lowest, highest = (next(iter(directory.values(tag, 1)), None) for tag in (LOWEST, HIGHEST))
-    stated_low = lowest if lowest is not None else low if low is not None else 0.0
-    stated_high = highest if highest is not None else high
-    if stated_high is None or not 0 < stated_high - stated_low < math.inf:
-        return low, high
-    return stated_low, stated_high
 
 
 def _simplify_planes(plain: PlainFile, directory: Directory, layout: Layout, blocks: Blocks) -> PlainFile:

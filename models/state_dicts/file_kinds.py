@@ -48,7 +48,7 @@ def describe_file(path: Path) -> str | None:
         if signature.match(head):
             return what
     if image := recognise_format(head):
-        return f"an image ({FORMATS[image][0]})"
+        return f"an image ({FORMATS[image].name})"
     if head[:40].isascii() and head[:40].decode().replace("\n", " ").isprintable():
         return f"a text that begins with {head[:40].decode()!r}"
     return None

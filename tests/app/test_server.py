@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from app.__main__ import main
 from app.backstop import Backstop
@@ -209,7 +210,9 @@ async def test_what_a_hung_model_holds_is_answered_at_the_end(
     """After shutdown_timeout its request gets 503, the log names the replica, and the server ends as failed."""
     async with running(checkpoint, drain_delay=0, shutdown_timeout=0.05) as (server, serving):
         client = await server.connect()
-        with Gate(client_of(server.config.app)) as gate:
+        app = server.config.app
+        assert isinstance(app, FastAPI)
+        with Gate(client_of(app)) as gate:
             await client.begin()
             answer = asyncio.ensure_future(client.finish())
             await gate.entered()

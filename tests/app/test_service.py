@@ -47,16 +47,20 @@ async def test_one_replica_that_answers_is_enough(checkpoint: Path) -> None:
     """Whatever state the others are in, the service is ready. Without one, the best of the others decides."""
     async with serving(checkpoint, devices="cpu,cpu,cpu") as client:
         replicas = pipeline_of(client).replicas
-        for change, expected in (
-            (lambda: replicas.set_progress(0, Progress.HUNG), (200, 200, "ready")),
-            (lambda: replicas.set_condition(1, Condition.UNHEALTHY), (200, 200, "ready")),
-            (lambda: replicas.set_progress(2, Progress.STUCK), (503, 200, "unwell")),
-            (lambda: replicas.set_condition(1, Condition.LOST), (503, 200, "stuck")),
-            (lambda: replicas.set_progress(2, Progress.HUNG), (503, 503, "hung")),
-            (lambda: replicas.set_condition(0, Condition.LOST), (503, 503, "hung")),
-            (lambda: replicas.set_condition(2, Condition.LOST), (503, 503, "lost")),
-        ):
-            change()
+        changes: list[tuple[int, Progress | Condition, tuple[int, int, str]]] = [
+            (0, Progress.HUNG, (200, 200, "ready")),
+            (1, Condition.UNHEALTHY, (200, 200, "ready")),
+            (2, Progress.STUCK, (503, 200, "unwell")),
+            (1, Condition.LOST, (503, 200, "stuck")),
+            (2, Progress.HUNG, (503, 503, "hung")),
+            (0, Condition.LOST, (503, 503, "hung")),
+            (2, Condition.LOST, (503, 503, "lost")),
+        ]
+        for number, state, expected in changes:
+            if isinstance(state, Progress):
+                replicas.set_progress(number, state)
+            else:
+                replicas.set_condition(number, state)
             await asyncio.sleep(0)
             assert await probe(client) == expected
 

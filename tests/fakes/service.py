@@ -23,11 +23,12 @@ async def serving(
     *,
     retry_seconds: float = RETRY_SECONDS,
     join_seconds: float = JOIN_SECONDS,
+    zygote: Zygote = ZYGOTE,
     **settings: object,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service in this process that has loaded its model."""
     values = {"checkpoint": checkpoint, "dtype": "float32", "decode_threads": 2, **settings}
-    app = create_app(Settings.model_validate(values), ZYGOTE, retry_seconds, join_seconds=join_seconds)
+    app = create_app(Settings.model_validate(values), zygote, retry_seconds, join_seconds=join_seconds)
     async with app.router.lifespan_context(app), client_of(app) as client:
         await app.state.starting
         yield client

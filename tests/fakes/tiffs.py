@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 SHORT, LONG, FLOAT, DOUBLE = 3, 4, 11, 12
 LETTERS = {1: "B", 2: "c", SHORT: "H", LONG: "I", 7: "B", FLOAT: "f", DOUBLE: "d"}
 Order = Literal["<", ">"]
-Fields = dict[int, tuple[int, Sequence[Any]]]
+Fields = Mapping[int, tuple[int, Sequence[Any]]]
 
 
 def write_tiff(fields: Fields, data: bytes, order: Order = "<") -> bytes:
@@ -33,7 +33,7 @@ def tiff_of(samples: NDArray[Any], order: Order = "<", *, deflate: bool = False,
     bits, channels = samples.dtype.itemsize * 8, 1 if samples.ndim == 2 else samples.shape[2]
     data = samples.astype(samples.dtype.newbyteorder(order)).tobytes()
     data = zlib.compress(data) if deflate else data
-    fields: Fields = {
+    fields: dict[int, tuple[int, Sequence[Any]]] = {
         256: (LONG, [samples.shape[1]]),
         257: (LONG, [samples.shape[0]]),
         258: (SHORT, [bits] * channels),

@@ -2,14 +2,16 @@
 
 import io
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
-from models.image_files import read_pixels, read_whole
+from models.image_files import estimate_decode_bytes, read_pixels, read_whole
+from models.image_formats import simplify
 from models.preprocess import Preprocessing, preprocess
 from tests.fakes.images import encoded
 from tests.fakes.tiffs import tiff_of
@@ -177,3 +179,103 @@ def test_a_jpeg_of_less_than_twice_the_size_is_decoded_in_full() -> None:
     data = encoded(noise(120, 127), "JPEG")
     with Image.open(io.BytesIO(data)) as whole:
         assert np.array_equal(read_pixels(data, contract(32)), preprocess(whole, contract(32)))
+
+
+CASES = Path(__file__).parents[1] / "data" / "images"
+
+
+@pytest.mark.parametrize("expected", sorted(CASES.glob("*.expected.png")), ids=lambda path: path.name)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_cases_from_the_field_look_as_expected(expected: Path, channels: int) -> None:
+    """Files of odd kinds give the pixels of the plain picture that they stand for, in colour and in grey."""
+    seen, wanted = (
+        read_pixels(path.read_bytes(), contract(32, channels=channels, color="srgb")).astype(int)
+        for path in (expected.with_name(expected.name.removesuffix(".expected.png")), expected)
+    )
+    assert np.abs(seen - wanted).max() <= 1
+
+
+def test_a_checkpoint_of_old_reads_colours_as_stored() -> None:
+    """Without sRGB in the settings an embedded profile changes nothing."""
+    data = (CASES / "icc_display_p3.png").read_bytes()
+    with Image.open(io.BytesIO(data)) as stored:
+        assert np.array_equal(read_pixels(data, contract(32)), np.asarray(stored))
+
+
+@pytest.mark.parametrize(
+    "profile", [b"", b"broken", bytes(500), ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()]
+)
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_profiles_that_cannot_be_used_are_ignored(mode: str, profile: bytes) -> None:
+    """A profile that is broken or of another colour space is as if it were not there."""
+    image = noise(16, 16).convert(mode)
+    data, plain = encoded(image, "TIFF", icc_profile=profile), encoded(image, "TIFF")
+    assert np.array_equal(read_pixels(data, contract(16, color="srgb")), read_pixels(plain, contract(16)))
+
+
+def test_an_srgb_profile_changes_nothing() -> None:
+    """The conversion is left out where it would only round, so the pixels are the stored ones to the bit."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = noise(16, 16)
+    data = encoded(image, "PNG", icc_profile=profile)
+    assert np.array_equal(read_pixels(data, contract(16, color="srgb")), np.asarray(image))
+
+
+def test_lab_is_read_by_colour_and_by_grey() -> None:
+    """A TIFF in CIE L*a*b* has its colours, which a network in grey sees as their luma."""
+    colour, to_lab = Image.new("RGB", (16, 16), (200, 80, 40)), ImageCms.createProfile("LAB")
+    lab = ImageCms.profileToProfile(colour, ImageCms.createProfile("sRGB"), to_lab, outputMode="LAB")
+    assert lab is not None
+    data = encoded(lab, "TIFF")
+    assert np.abs(read_pixels(data, contract(16)).astype(int) - (200, 80, 40)).max() <= 2
+    luma = round(200 * 0.299 + 80 * 0.587 + 40 * 0.114)
+    assert np.abs(read_pixels(data, contract(16, channels=1)).astype(int) - luma).max() <= 2
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("side", [16, 1100])
+def test_alpha_that_is_zero_everywhere_counts_as_opaque(file_format: str, side: int) -> None:
+    """Its writer left it unset; one pixel that is not transparent makes the rest white."""
+    image = Image.new("RGBA", (side, side), (200, 40, 90, 0))
+    data = encoded(image, file_format, lossless=True, exact=True)
+    assert (read_pixels(data, contract(16)) == (200, 40, 90)).all()
+    image.putpixel((side - 1, side - 1), (0, 0, 0, 255))
+    data = encoded(image, file_format, lossless=True, exact=True)
+    assert read_pixels(data, contract(16))[0, 0].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "F", "I;16"])
+def test_bands_of_large_images_fit_together(mode: str) -> None:
+    """An image of several bands is converted like its parts."""
+    small = noise(16, 16, "RGBA")
+    small = (
+        Image.fromarray(np.asarray(small.convert("L")).astype(np.uint16) * 256)
+        if mode == "I;16"
+        else small.convert(mode)
+    )
+    side = 1600
+    large = small.resize((side, side), Image.Resampling.NEAREST)
+    seen = read_pixels(encoded(large, "TIFF" if mode in ("F", "LA") else "PNG"), contract(side))
+    expected = read_pixels(encoded(small, "TIFF" if mode in ("F", "LA") else "PNG"), contract(16))
+    assert np.array_equal(seen[50::100, 50::100], expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "file_format", "least"),
+    [
+        (Image.new("RGB", (1000, 1000)), "PNG", 4),
+        (Image.new("RGBA", (1000, 1000)), "WEBP", 16),
+        (Image.new("F", (1000, 1000)), "TIFF", 5),
+        (Image.new("P", (1000, 1000)), "GIF", 5),
+    ],
+)
+def test_the_memory_of_decoding_is_estimated(image: Image.Image, file_format: str, least: int) -> None:
+    """The estimate has the image, its copy, and what the decoder keeps: so many bytes a pixel at least."""
+    plain = simplify(encoded(image, file_format), 1_000_000)
+    assert least * 10**6 <= estimate_decode_bytes(plain, contract(32)) <= (least + 48) * 10**6
+
+
+def test_a_scaled_jpeg_takes_less_memory() -> None:
+    """A JPEG of many times the size is decoded at an eighth."""
+    plain = simplify(encoded(Image.new("RGB", (2000, 2000)), "JPEG"), 10**7)
+    assert estimate_decode_bytes(plain, contract(32)) < 10**7 < estimate_decode_bytes(plain, contract(1000))

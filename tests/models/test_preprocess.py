@@ -1,5 +1,6 @@
 """From an image in memory to the network's pixels."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,42 @@ def test_greyscale_fills_three_channels_and_colour_one() -> None:
     assert np.array_equal(preprocess(image, contract(8)), np.asarray(image)[:, :, None].repeat(3, axis=2))
     colour = Image.new("RGB", (4, 4), (255, 0, 100))
     assert (grey(colour) == round(255 * 0.299 + 100 * 0.114)).all()
+
+
+@pytest.mark.parametrize("size", [(90, 61), (61, 90), (20, 20)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_squash_is_torchvision_s_resize_to_a_square(size: tuple[int, int], channels: int) -> None:
+    """Both sides become `size`, whatever the image's shape."""
+    image = noise(*size, "RGB" if channels == 3 else "L")
+    ours = preprocess(image, contract(32, channels=channels, crop="squash"))
+    assert np.array_equal(ours, np.asarray(transforms.Resize((32, 32))(image)).reshape(32, 32, channels))
+
+
+@pytest.mark.parametrize(("size", "inner"), [((64, 32), (32, 16)), ((16, 64), (8, 32)), ((32, 32), (32, 32))])
+def test_pad_shows_the_whole_image_between_bars(size: tuple[int, int], inner: tuple[int, int]) -> None:
+    """The longer side becomes `size`, and the bars on either side of the shorter one have the mean colour."""
+    image = noise(*size)
+    seen = preprocess(image, Preprocessing(32, 32, (0.2, 0.4, 0.6), (0.5,) * 3, crop="pad"))
+    width, height = inner
+    left, top = (32 - width) // 2, (32 - height) // 2
+    inside = np.zeros((32, 32), bool)
+    inside[top : top + height, left : left + width] = True
+    resized = np.asarray(image.resize(inner, Image.Resampling.BILINEAR))
+    assert np.array_equal(seen[inside].reshape(height, width, 3), resized)
+    assert (seen[~inside] == (51, 102, 153)).all()
+
+
+@pytest.mark.parametrize("crop", ["squash", "pad"])
+@pytest.mark.parametrize("shape", [(200_000, 1), (1, 200_000)])
+def test_whole_images_of_extreme_shape_stay_cheap(crop: str, shape: tuple[int, int]) -> None:
+    """A line of 200,000 pixels is shortened before it is widened, and is seen as a whole."""
+    line = np.zeros((200_000, 3), np.uint8)
+    line[:100_000] = 200
+    started = time.process_time()
+    seen = preprocess(Image.fromarray(line.reshape(*shape, 3)), contract(32, crop=crop))
+    assert time.process_time() - started < 1
+    assert (seen == 200).any()
+    assert (seen == 0).any()
 
 
 @pytest.mark.parametrize("shape", [(200_000, 1), (1, 200_000)])

@@ -1,6 +1,8 @@
 """The image seam: whatever the bytes are, the outcome is pixels or one of three errors."""
 
 import struct
+import subprocess
+import sys
 import zlib
 from contextlib import suppress
 
@@ -10,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.decoding.images import decode
+from app.decoding.images import decode, decode_plain, estimate_bytes, inspect
 from app.errors import ImageTooLarge, UndecodableImage, UnsupportedFormat
 from models.preprocess import Preprocessing, preprocess
 from tests.fakes.images import encoded, random_image
+from tests.fakes.imports import ROOT
 
 SIZE = 32
 PREPROCESSING = Preprocessing(size=SIZE, resize=SIZE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -137,3 +140,36 @@ def test_the_decoded_array_is_its_own() -> None:
     assert isinstance(array.base, np.ndarray)
     assert isinstance(array.base.base, bytes)
     assert array.flags.c_contiguous
+
+
+def test_memory_that_is_short_is_no_fault_of_the_image() -> None:
+    """Where memory runs out, whatever the decoder calls it, the answer is 503 `overloaded` with a Retry-After."""
+    program = """
+import resource, sys
+from PIL import Image
+from app.decoding.images import decode, decode_plain, estimate_bytes, inspect
+from app.errors import Overloaded
+from models.preprocess import Preprocessing
+from tests.fakes.images import encoded
+seen = Preprocessing(32, 32, (0.5,) * 3, (0.5,) * 3)
+image = Image.new("RGB", (3000, 3000))
+files = [encoded(image, "PNG"), encoded(image, "WEBP"), encoded(image, "JPEG", progressive=True, subsampling=0)]
+decode(encoded(Image.new("RGB", (8, 8)), "WEBP"), seen, 10**8)
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**24, resource.RLIM_INFINITY))
+for file in files:
+    try:
+        decode(file, seen, 10**8)
+    except Overloaded as error:
+        print(error.status, error.code, error.headers["Retry-After"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)  # noqa: S603
+    assert done.stdout.splitlines() == ["503 overloaded 1"] * 3
+
+
+def test_an_inspected_image_tells_its_memory_before_it_is_decoded() -> None:
+    """What is inspected can be weighed, and decodes to the same pixels."""
+    data = encoded(random_image())
+    plain = inspect(data, LIMIT)
+    assert estimate_bytes(plain, PREPROCESSING) >= plain.width * plain.height * 4
+    assert np.array_equal(decode_plain(plain, PREPROCESSING), decoded(data))

@@ -2,112 +2,21 @@
 
 import asyncio
 import json
-import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from uvicorn.server import ServerState
 
-from app.http.problems import problem_response
 from app.http.protocol import BoundedProtocol
 from app.main import create_app
 from app.settings import Settings
+from tests.fakes.connection import CHUNKED, GET, Client, ask, echo, listening
+from tests.fakes.requests import read_requests
 from tests.fakes.service import ZYGOTE
 
 pytestmark = pytest.mark.anyio
-GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
-CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
-
-
-async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with the body, after all of it; refuses as the real application does."""
-    if "refusal" in scope["state"]:
-        await problem_response(scope["state"]["refusal"], "id")(scope, receive, send)
-        return
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return
-        body += message["body"]
-        if not message["more_body"]:
-            break
-    headers = [(b"content-length", b"%d" % len(body)), (b"x-names", b",".join(name for name, _ in scope["headers"]))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-class FakeTransport(asyncio.Transport):
-    def __init__(self) -> None:
-        super().__init__()
-        self.written, self.closed, self.paused = b"", False, False
-
-    def write(self, data: Any) -> None:
-        if not self.closed:
-            self.written += data
-
-    def close(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        self.paused = True
-
-    def resume_reading(self) -> None:
-        self.paused = False
-
-    def statuses(self) -> list[int]:
-        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) (?!Continue)", self.written)]
-
-
-class Timers:
-    """The loop, whose timers go off when a test says so."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.due: list[tuple[float, Callable[[], None], asyncio.Handle]] = []
-
-    def create_task(self, *args: Any, **kwargs: Any) -> Any:
-        return self.loop.create_task(*args, **kwargs)
-
-    def call_later(self, seconds: float, call: Callable[[], None]) -> asyncio.Handle:
-        handle = asyncio.Handle(call, (), self.loop)
-        self.due.append((seconds, call, handle))
-        return handle
-
-    def pass_seconds(self, seconds: float) -> None:
-        for due, call, handle in list(self.due):
-            if due <= seconds and not handle.cancelled():
-                handle.cancel()
-                call()
-
-
-class Client:
-    def __init__(self, app: Any = echo) -> None:
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, ws="none", lifespan="off", timeout_keep_alive=620
-        )
-        self.timers, self.transport = Timers(), FakeTransport()
-        self.protocol = BoundedProtocol(config, ServerState(), {}, self.timers)
-        self.protocol.connection_made(self.transport)
-
-    async def send(self, *pieces: bytes) -> list[int]:
-        """Every status so far."""
-        for piece in pieces:
-            self.protocol.data_received(piece)
-        for _ in range(60):
-            await asyncio.sleep(0)
-        return self.transport.statuses()
-
-    def late(self) -> None:
-        self.timers.pass_seconds(10)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +34,7 @@ class Client:
 async def test_a_head_that_is_too_long_gets_431(flood: bytes, size: int) -> None:
     client = Client()
     assert await client.send(*(flood[i : i + size] for i in range(0, len(flood), size))) == [431]
-    assert client.transport.closed
+    assert client.transport.ended
     assert b'"code":"headers_too_large"' in client.transport.written
 
 
@@ -144,15 +53,30 @@ async def test_a_whole_request_is_never_late() -> None:
     assert await client.send(GET) == [200, 200]
 
 
-async def test_an_answered_request_must_end() -> None:
-    async def hasty(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+async def hasty(scope: Any, receive: Any, send: Any) -> None:
+    """Answers without reading the body."""
+    await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
 
+
+async def test_an_answered_request_must_end() -> None:
     client = Client(hasty)
     assert await client.send(CHUNKED) == [413]
     assert not client.transport.closed
     client.late()
+    assert client.transport.closed
+
+
+async def test_an_answered_request_may_send_its_body_within_bounds() -> None:
+    """A client that reads only after it has sent gets its answer, and can use the connection again."""
+    client = Client(hasty)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    megabyte = bytes(2**20)
+    assert await client.send(head % (64 * 2**20)) == [413]
+    assert await client.send(*[megabyte] * 64, GET) == [413, 413]
+    assert not client.transport.ended
+    await client.send(head % (65 * 2**20))
+    assert await client.send(*[megabyte] * 65) == [413, 413, 413]
     assert client.transport.closed
 
 
@@ -162,7 +86,7 @@ async def test_more_than_sixteen_waiting_requests_close_the_connection_after_the
     assert client.transport.paused
     assert len(client.protocol.pipeline) == 16
     assert await client.send(GET) == [200] * 17
-    assert client.transport.closed
+    assert client.transport.ended
 
 
 async def test_sixteen_waiting_requests_are_answered_on_an_open_connection() -> None:
@@ -182,28 +106,67 @@ async def test_an_upgrade_is_ignored_and_the_body_stays_the_body(upgrade: bytes,
     assert await client.send(GET) == [200, 200]
 
 
+@pytest.mark.parametrize("end", [b"", GET])
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize(("statuses", "request_"), read_requests())
+async def test_requests_get_the_right_statuses(statuses: list[int], request_: bytes, size: int, end: bytes) -> None:
+    """What RFC 9112 forbids or leaves open to doubt gets 400, and what follows it is not parsed."""
+    client, refused = Client(), 400 in statuses
+    stream = request_ + (end if refused else b"")
+    assert await client.send(*(stream[i : i + size] for i in range(0, len(stream), size))) == statuses
+    if refused:
+        assert client.transport.ended
+        assert b"application/problem+json" in client.transport.written
+        assert b"connection: close" in client.transport.written
+
+
+async def test_a_body_that_breaks_while_its_request_waits_is_answered_in_its_turn() -> None:
+    client = Client()
+    assert await client.send(GET + CHUNKED + b"xyz\r\n") == [200, 400]
+
+
+async def test_a_body_that_breaks_after_its_answer_closes_the_connection() -> None:
+    client = Client(hasty)
+    assert await client.send(CHUNKED) == [413]
+    assert await client.send(b"xyz\r\n", GET) == [413]
+    assert client.transport.ended
+
+
 @pytest.mark.parametrize(
-    "request_",
+    ("chunk", "count", "status"),
     [
-        b"\x16\x03\x01",
-        b"GET / HTTP/2.0\r\nHost: x\r\n\r\n",
-        b"GET /\r\n\r\n",
-        b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
-        b"GET / HTTP/1.1\r\nA: b\rC: d\r\n\r\n",
-        b"GET / HTTP/1.1\r\nA: b\nC: d\r\n\r\n",
-        b"GET / HTTP/1.1\r\nA: b\x00\r\n\r\n",
-        CHUNKED + b"xyz\r\n",
+        (b"14\r\n" + b"a" * 20 + b"\r\n", 20_000, 200),
+        (b"1\r\na\r\n", 20_000, 200),
+        (b"1\r\na\r\n", 40_000, 431),
+        (b"1;" + b"e" * 200 + b"\r\na\r\n", 400, 431),
     ],
 )
-async def test_what_cannot_be_parsed_gets_400_and_nothing_more(request_: bytes) -> None:
+async def test_small_chunks_and_their_extensions_are_bounded(chunk: bytes, count: int, status: int) -> None:
+    """A body may have any number of chunks of 20 bytes; what frames smaller ones is bounded as a head is."""
     client = Client()
-    assert await client.send(request_, GET) == [400]
+    assert await client.send(CHUNKED + chunk * count + b"0\r\n\r\n") == [status]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("size", [13, 100_000])
+async def test_a_head_may_have_exactly_64_kib(more: int, size: int) -> None:
+    """The bound counts every byte of a head, of a finished and of an unfinished one alike."""
+    head = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
+    head %= b"a" * (65_536 + more - len(head) + 2)
+    client = Client()
+    assert await client.send(*(head[i : i + size] for i in range(0, len(head), size))) == ([431] if more else [200])
+    client = Client()
+    unfinished = b"GET /" + b"a" * (65_531 + more)
+    pieces = (unfinished[i : i + size] for i in range(0, len(unfinished), size))
+    assert await client.send(*pieces) == ([431] if more else [])
+
+
+async def test_after_the_last_request_nothing_is_parsed() -> None:
+    """What follows a request with `Connection: close` is not another request (RFC 9112, 9.6)."""
+    client = Client()
+    last = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert await client.send(last + GET + b"nonsense") == [200]
     assert client.transport.closed
-    assert b"application/problem+json" in client.transport.written
-    assert b"connection: close" in client.transport.written
 
 
 async def test_a_refusal_waits_for_its_turn() -> None:
@@ -215,6 +178,22 @@ async def test_trailers_do_not_become_headers() -> None:
     client = Client()
     await client.send(CHUNKED + b"0\r\nX-API-Key: k\r\n\r\n")
     assert b"x-names: host,transfer-encoding\r\n" in client.transport.written
+
+
+async def test_a_refused_client_does_not_get_100_continue() -> None:
+    """It may then send its body or not, so the connection closes (RFC 9110, section 10.1.1)."""
+    client = Client(hasty)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 200\r\n\r\n"
+    assert await client.send(head, GET) == [413]
+    assert b"100" not in client.transport.written
+    assert b"connection: close" in client.transport.written
+    assert client.transport.ended
+
+
+async def test_http_1_0_knows_no_100_continue() -> None:
+    client = Client()
+    await client.send(b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+    assert client.transport.written == b""
 
 
 async def test_a_client_that_waits_for_100_continue_gets_it() -> None:
@@ -238,23 +217,10 @@ async def test_a_lost_connection_reaches_the_request_that_runs() -> None:
     assert seen == ["http.disconnect"]
 
 
-@pytest.fixture
-async def port() -> AsyncIterator[int]:
-    config = uvicorn.Config(echo, port=0, log_config=None, access_log=False, http=BoundedProtocol, ws="none")
-    config.load()
-    protocol = lambda: BoundedProtocol(config, ServerState(), {})  # noqa: E731
-    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-
-
-async def test_a_half_closed_client_gets_its_answers(port: int) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(GET * 3)
-    writer.write_eof()
-    async with asyncio.timeout(10):
-        assert (await reader.read()).count(b"HTTP/1.1 200") == 3
-    writer.close()
+async def test_a_half_closed_client_gets_its_answers() -> None:
+    async with listening(echo) as port:
+        head, body = await ask(port, GET * 3)
+        assert (head + body).count(b"HTTP/1.1 200") == 3
 
 
 class HeldApp:
@@ -275,16 +241,6 @@ class HeldApp:
         waiting[0].cancel()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
-
-
-@asynccontextmanager
-async def listening(app: Any) -> AsyncIterator[int]:
-    """The port of a server of that application."""
-    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="off")
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: BoundedProtocol(config, ServerState(), {}), "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
 
 
 @asynccontextmanager
@@ -319,17 +275,6 @@ async def test_a_half_closed_client_is_not_taken_for_one_that_has_gone() -> None
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         assert answer.count(b"HTTP/1.1") == 1
         assert answer.endswith(b"\r\n\r\nok")
-
-
-async def ask(port: int, request: bytes) -> tuple[bytes, bytes]:
-    """The head and the body of the answer to a client that half-closes after its request."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    writer.write_eof()
-    async with asyncio.timeout(10):
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-    writer.close()
-    return head, body
 
 
 @pytest.mark.parametrize(
@@ -378,24 +323,49 @@ async def test_every_get_route_answers_head(path: str) -> None:
     assert b" 405 " not in heads["HEAD"][0]
 
 
-@settings(max_examples=100, deadline=None)
-@given(
-    st.lists(
-        st.sampled_from([GET, CHUNKED + b"0\r\n\r\n", GET[:-4], b"\r\n", b"5\r\n", b"\x00", b"a" * 2000]), max_size=40
-    ),
-    st.lists(st.integers(1, 500), min_size=1, max_size=20),
-)
-def test_no_request_is_answered_twice(pieces: list[bytes], sizes: list[int]) -> None:
-    async def run() -> None:
-        client, stream, i = Client(), b"".join(pieces), 0
-        while stream:
-            size = sizes[i % len(sizes)]
-            await client.send(stream[:size])
-            stream, i = stream[size:], i + 1
-            assert len(client.protocol.pipeline) <= 17
-        statuses = await client.send()
-        assert len(statuses) <= b"".join(pieces).count(b"HTTP/1.1") + 1
-        assert set(statuses[:-1]) <= {200}
-        client.protocol.connection_lost(None)
+async def test_a_broken_body_is_one_request_in_the_metrics(checkpoint: Path) -> None:
+    """It is counted once, as 400 of its route, and keeps the id that its client gave it."""
+    app = create_app(Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32"}), ZYGOTE)
+    async with app.router.lifespan_context(app), listening(app) as port:
+        await app.state.starting
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine\r\n"
+            b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        async with asyncio.timeout(10):
+            await reader.readuntil(b"100 Continue\r\n\r\n")
+            writer.write(b"5\r\nhello\r\nxyz\r\n")
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        _, metrics = await ask(port, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["request_id"] == "mine"
+    counted = [line for line in metrics.splitlines() if line.startswith(b"vgg_requests_total")]
+    assert counted == [b'vgg_requests_total{route="/predict",status="400"} 1.0']
 
-    asyncio.run(run())
+
+async def test_a_client_that_has_gone_gets_at_most_two_of_its_waiting_requests_computed() -> None:
+    """While requests wait nothing is read, so the close is noticed when an answer cannot be sent."""
+    begun, first, released, lost = 0, asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class WatchedProtocol(BoundedProtocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            lost.set()
+
+    async def hold(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal begun
+        begun += 1
+        first.set()
+        await released.wait()
+        await echo(scope, receive, send)
+
+    async with listening(hold, WatchedProtocol) as port, asyncio.timeout(10):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GET * 16)
+        await first.wait()
+        writer.transport.abort()
+        released.set()
+        await lost.wait()
+        assert begun <= 2

@@ -12,7 +12,7 @@ from app.service import Service
 from app.settings import Settings
 from models.probabilities import Calibration
 from tests.fakes.checkpoints import write_small_checkpoint
-from tests.fakes.service import pipeline_of, serving
+from tests.fakes.service import ZYGOTE, pipeline_of, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,7 @@ async def test_a_sound_model_is_accepted(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.safetensors"
         write_small_checkpoint(path, calibration=given)
         async with serving(path, devices="cpu,cpu") as client:
-            check_answers(pipeline_of(client).model, Settings(checkpoint=path))
+            check_answers(pipeline_of(client).model, Settings.model_validate({"checkpoint": path}))
 
 
 @pytest.mark.parametrize("fault", ["nan", "error"])
@@ -42,7 +42,7 @@ async def test_an_answer_that_cannot_be_built_is_told_in_one_line(checkpoint: Pa
 
         classifier.make_predictions = spoil  # type: ignore[method-assign]
         with pytest.raises(ValueError, match="no answer can be made of the golden sample") as error:
-            await asyncio.to_thread(check_answers, model, Settings(checkpoint=checkpoint))
+            await asyncio.to_thread(check_answers, model, Settings.model_validate({"checkpoint": checkpoint}))
     assert str(error.value).startswith(f"{checkpoint}: ")
     assert "\n" not in str(error.value)
 
@@ -55,13 +55,13 @@ async def test_a_model_without_answers_does_not_take_over(checkpoint: Path) -> N
         if faults:
             raise faults.pop()
 
-    failing = Service(Settings(checkpoint=checkpoint), check)
+    failing = Service(Settings.model_validate({"checkpoint": checkpoint}), ZYGOTE, check)
     await failing.start()
     assert str(failing.failure) == "no answer"
     assert not failing.health.started
     with pytest.raises(NotReady), failing.pipeline():
         pass
-    service = Service(Settings(checkpoint=checkpoint), check)
+    service = Service(Settings.model_validate({"checkpoint": checkpoint}), ZYGOTE, check)
     await service.start()
     with service.pipeline() as before:
         pass

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from app.decoding.zygote import Zygote
 from app.http.schemas import ModelInfo, Predictions
 from app.main import create_app
 from app.serving.entry import NetworkInput
@@ -483,3 +485,33 @@ async def test_a_client_that_hangs_up_is_not_computed_for(checkpoint: Path) -> N
         assert (await held).status_code == 200
         metrics = (await client.get("/metrics")).text
     assert 'vgg_requests_total{route="/predict",status="499"} 1.0' in metrics
+
+
+async def test_an_abandoned_image_stays_counted(checkpoint: Path) -> None:
+    """The bytes that a decoder still has are counted after the request has ended, and those that wait are not."""
+    odd = Zygote("tests.fakes.odd_decoders")
+    async with serving(checkpoint, zygote=odd, decode_threads=1) as client:
+        memory = app_of(client).state.service.body_memory
+        request = asyncio.create_task(client.post("/predict", files=[("file", b"hang" + b" " * 96)] * 2))
+        decoders = pipeline_of(client).decoders
+        while not decoders.busy:  # noqa: ASYNC110  nothing tells the moment
+            await asyncio.sleep(0)
+        request.cancel()
+        with suppress(asyncio.CancelledError):
+            await request
+        assert memory.used_bytes == 100
+    assert memory.used_bytes == 0
+    odd.close()
+
+
+async def test_one_client_cannot_take_all_memory(checkpoint: Path) -> None:
+    """Bodies that one client keeps in memory are bounded by half of `max_body_memory`."""
+    async with serving(checkpoint, max_body_bytes=1_000, max_body_memory=2_000) as client:
+        held = app_of(client).state.service.body_memory.reserve("127.0.0.1")
+        with held:
+            held.add(1_000)
+            refused = await client.post("/predict", content=b"x")
+        assert code(refused) == (429, "queue_full")
+        assert refused.headers["retry-after"] == "1"
+        assert "this client's requests" in refused.json()["detail"]
+        assert code(await client.post("/predict", content=b"x")) == (415, "unsupported_format")

@@ -214,10 +214,10 @@ async def test_short_memory_outside_a_gpu_halves_the_batch(error: Exception) -> 
     async with running(replica) as queue:
         first = Client(queue, 0)
         await replica.entered()
-        others = Client(queue, 1, 2, 3, 4, 5, 6)
+        others = Client(queue, *range(1, 9))
         replica.gate.set()
-        assert await first.values() + await others.values() == list(range(7))
-    assert [len(batch) for batch in replica.batches] == [1, 4, 2, 2, 2]
+        assert await first.values() + await others.values() == list(range(9))
+    assert [len(batch) for batch in replica.batches] == [1, 4, 2, 2, 2, 2]
 
 
 async def test_predictions_of_a_wrong_number_are_an_error_of_the_replica() -> None:

@@ -1,5 +1,6 @@
 """TIFF's directory, strips and samples."""
 
+import itertools
 import struct
 import zlib
 from typing import Any
@@ -98,18 +99,19 @@ def test_planes_are_read_like_pixels(mode: str, bits: int, deflate: bool, order:
     assert np.array_equal(colours(write_tiff(fields, b"".join(planes), order)), colours(together))
 
 
-@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "zstd", None])
-@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+@pytest.mark.parametrize(
+    ("mode", "compression"),
+    [
+        *itertools.product(["L", "P", "RGB", "CMYK"], ["tiff_lzw", "tiff_adobe_deflate", "packbits", "zstd", None]),
+        *itertools.product(["L", "RGB", "CMYK", "YCbCr"], ["jpeg"]),
+    ],
+)
 def test_what_pillow_reads_is_read_alike(mode: str, compression: str | None) -> None:
     """The plain file decodes to the very pixels of the file itself."""
-    if (mode, compression) == ("P", "jpeg"):
-        pytest.skip("there is no such file")
     image = random_image(size=(16, 16)).convert(mode)
     seen = colours(encoded(image, "TIFF", compression=compression))
-    if compression != "jpeg" and mode in ("L", "P", "RGB", "CMYK"):
-        assert np.array_equal(seen, np.asarray(image.convert("RGB")))
-    else:
-        assert np.abs(seen.astype(int) - np.asarray(image.convert("RGB"))).mean() < 40
+    difference = np.abs(seen.astype(int) - np.asarray(image.convert("RGB")))
+    assert difference.mean() <= (40 if compression == "jpeg" else 0)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_strips_are_bounded() -> None:
 def test_streams_within_strips_are_bounded() -> None:
     """A JPEG stream of a strip follows the limits of pixels and scans too."""
     stream = encoded(random_image(size=(2000, 2000)), "JPEG", quality=10)
-    fields = {"tag_259": (SHORT, [7]), "tag_279": (LONG, [len(stream)])}
+    fields: dict[str, Any] = {"tag_259": (SHORT, [7]), "tag_279": (LONG, [len(stream)])}
     blank = tiff_of(np.zeros((16, 16), np.uint8), **fields)
     data = stream.join([blank[:8], blank[8:]])
     moved = data[:4] + struct.pack("<I", struct.unpack_from("<I", blank, 4)[0] + len(stream)) + data[8:]
@@ -166,8 +168,8 @@ def test_streams_within_strips_are_bounded() -> None:
 
 def test_absurd_fields_cost_nothing() -> None:
     """Fields with billions of values, and tens of thousands of unknown ones, are passed over; a later page too."""
-    fields = dict.fromkeys(range(40000, 60000), (7, b"x" * 5))
-    data = tiff_of(GREYS.astype("u1"), **{f"tag_{tag}": field for tag, field in fields.items()})
+    fields: dict[str, Any] = dict.fromkeys([f"tag_{tag}" for tag in range(40_000, 60_000)], (7, b"x" * 5))
+    data = tiff_of(GREYS.astype("u1"), **fields)
     assert np.array_equal(grey(data), GREYS)
     assert len(simplify_tiff(data, LIMIT).data) < 1000
     pages = encoded(Image.fromarray(GREYS.astype(np.uint8)), "TIFF", save_all=True, append_images=[random_image()] * 9)

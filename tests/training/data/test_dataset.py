@@ -56,6 +56,20 @@ def test_one_tree_is_split_by_seed(tmp_path: Path) -> None:
     assert rows(load_folder(tmp_path, **shares, seed=1), "val") != rows(dataset, "val")
 
 
+def test_a_start_s_preprocessing_is_kept(tmp_path: Path) -> None:
+    """Images are resized, cropped and normalised as the starting weights need it, in proportion to the run's size."""
+    fill(tmp_path / "train", {"a": 3, "bb": 3})
+    fill(tmp_path / "val", {"a": 1, "bb": 1})
+    start = Preprocessing(224, 256, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), interpolation="bicubic")
+    recipe = make_recipe(f"folder:{tmp_path}", {"size": 64, "scale_jitter": 1.5})
+    dataset = load_dataset(recipe, tmp_path, passing, start)
+    p = dataset.preprocessing
+    assert p == Preprocessing(64, 73, start.mean, start.std, interpolation="bicubic")
+    assert read_pixels((tmp_path / "val" / "a" / "0.png").read_bytes(), p).tobytes() in rows(dataset, "val")
+    larger = Preprocessing(96, 110, start.mean, start.std, interpolation="bicubic")
+    assert read_pixels((tmp_path / "train" / "a" / "0.png").read_bytes(), larger).tobytes() in rows(dataset, "train")
+
+
 def test_train_and_val_folders_are_kept(tmp_path: Path) -> None:
     """Where there are train/ and val/, they are the parts."""
     fill(tmp_path / "train", {"a": 3, "bb": 3})
