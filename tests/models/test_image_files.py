@@ -213,11 +213,15 @@ def test_profiles_that_cannot_be_used_are_ignored(mode: str, profile: bytes) -> 
     assert np.array_equal(read_pixels(data, contract(16, color="srgb")), read_pixels(plain, contract(16)))
 
 
-def test_an_srgb_profile_changes_nothing() -> None:
-    """The conversion is left out where it would only round, so the pixels are the stored ones to the bit."""
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+@pytest.mark.parametrize("change", [0, 20])
+def test_an_srgb_profile_changes_nothing(change: int) -> None:
+    """The conversion is left out where it would only round: other writers' sRGB has other last digits."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    (red,) = struct.unpack_from(">I", profile, profile.index(b"rXYZ") + 4)  # where the primary lies
+    (x,) = struct.unpack_from(">i", profile, red + 8)
+    struct.pack_into(">i", profile, red + 8, x + change)
     image = noise(16, 16)
-    data = encoded(image, "PNG", icc_profile=profile)
+    data = encoded(image, "PNG", icc_profile=bytes(profile))
     assert np.array_equal(read_pixels(data, contract(16, color="srgb")), np.asarray(image))
 
 
