@@ -21,7 +21,10 @@ from models.networks.fully_convolutional import FullyConvolutional
 from models.networks.vgg import VGG
 from models.preprocess import normalise, resize_whole
 from models.probabilities import softmax
-from training.data.sources import DataError, find_class_folders, parse_data
+from training.data.folders import find_classes, find_split_folders
+from training.data.items import DataError, list_some
+from training.data.sources import parse_data
+from training.data.walk import Walker
 from training.errors import one_line_message
 from training.flags import Parser, UsageError, make_parser, run_command
 
@@ -84,23 +87,30 @@ def to_fully_convolutional(checkpoint: Checkpoint) -> FullyConvolutional:
     return FullyConvolutional(model)
 
 
-def find_labelled_files(root: Path, metadata: CheckpointMetadata) -> LabelledFiles:
+def find_labelled_files(path: Path, metadata: CheckpointMetadata) -> LabelledFiles:
     """The images of PATH/test/LABEL/... or else PATH/val/LABEL/... where there is one, and else of PATH/LABEL/...
 
     Raises DataError, also for images that the network was trained on.
     """
-    folder = next((root / name for name in HELD_OUT if (root / name).is_dir()), root)
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder")
+    root = path.expanduser()
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder")
+    walker = Walker(root)
+    splits = find_split_folders(root, walker)
+    folder = next((splits[name] for name in HELD_OUT if name in splits), root)
     _check_held_out(folder, metadata)
+    if splits and folder == root:
+        raise DataError(f"{root} has neither test/ nor val/, but only {', '.join(splits)}")
+    classes = find_classes(folder, walker)
+    if walker.faults:
+        raise DataError(f"{walker.faults[0].path} {walker.faults[0].why}")
     index = {label: i for i, label in enumerate(metadata.labels)}
-    classes = find_class_folders(folder)
-    if unknown := sorted(classes.keys() - index.keys()):
-        raise DataError(f"{folder} has a folder {unknown[0]}, but the network knows no such label")
-    files = [(path, index[label]) for label, paths in classes.items() for path in paths]
+    if unknown := [label for label in classes if label not in index]:
+        raise DataError(f"{folder} has folders of labels that the network does not know: {list_some(unknown)}")
+    files = [(image, index[label]) for label, images in classes.items() for image in images]
     if not files:
         raise DataError(f"{folder} has no images in the folders of its labels")
-    return LabelledFiles(tuple(path for path, _ in files), tuple(label for _, label in files))
+    return LabelledFiles(tuple(image for image, _ in files), tuple(label for _, label in files))
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from models.preprocess import Preprocessing, normalise
 from models.probabilities import softmax
 from tests.fakes.checkpoints import LABELS
 from tests.fakes.images import random_image
-from training.data.sources import DataError
+from training.data.items import DataError
 from training.multiscale import compute_posteriors, find_labelled_files, format_row, main, to_fully_convolutional
 
 NETWORK = Architecture("vgg11", len(LABELS), input_size=32, head="paper", width=1 / 8)
@@ -197,7 +197,7 @@ def unknown_device(images: Path) -> list[str]:
     ("arguments", "status", "message"),
     [
         (no_folder, 1, "images/none is not a folder$"),
-        (unknown_label, 1, "images has a folder emu, but the network knows no such label$"),
+        (unknown_label, 1, "images has folders of labels that the network does not know: emu$"),
         (no_images, 1, "empty has no class folders: each label needs a folder of its images$"),
         (broken_image, 1, r"cat/0.png cannot be read as an image \(.*\)$"),
         (other_data, 2, "data is 'digits', but must be folder:PATH, such as what --save-held-out wrote$"),
