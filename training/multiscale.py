@@ -5,8 +5,10 @@ Owns the mean over mirror images and scales (arXiv 1409.1556, sections 3.2 and 4
 """
 
 import argparse
+import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +21,17 @@ from models.device import find_device
 from models.image_formats import FORMATS
 from models.networks.fully_convolutional import FullyConvolutional
 from models.networks.vgg import VGG
-from models.preprocess import normalise, resize_whole
+from models.preprocess import normalise, preprocess, resize_whole
 from models.probabilities import softmax
 from training.data.folders import find_classes, find_split_folders
-from training.data.items import DataError, list_some
+from training.data.items import DataError, expand_user, list_some
 from training.data.sources import parse_data
+from training.data.statistics import identify_image
 from training.data.walk import Walker
 from training.errors import one_line_message
-from training.flags import Parser, UsageError, make_parser, run_command
+from training.flags import Parser, UsageError, make_parser, parse_path, run_command
+from training.results import TRAINING_SAMPLE
+from training.streams import write_stdout
 
 STEP = 1 / 8  # between the default test scales, as a share of S: for an S of 256 the paper's 224, 256 and 288
 MAX_SCALE = 4096
@@ -66,12 +71,11 @@ def evaluate_scales(arguments: argparse.Namespace) -> str:
         raise UsageError(error) from error
     metadata = checkpoint.metadata
     images = find_labelled_files(Path(folder), metadata)
-    sys.stdout.write(f"{len(images.paths)} images of {arguments.data}\n\n{HEADER}")
+    write_stdout(f"{len(images.paths)} images of {arguments.data}\n\n{HEADER}")
     by_scale = []
     for scale in scales:
         by_scale.append(compute_posteriors(model, metadata, images.paths, scale))
-        sys.stdout.write(format_row(metadata, str(scale), by_scale[-1], images.labels))
-        sys.stdout.flush()
+        write_stdout(format_row(metadata, str(scale), by_scale[-1], images.labels))
     if len(scales) == 1:
         return ""
     all_scales = ", ".join(map(str, scales))
@@ -92,13 +96,12 @@ def find_labelled_files(path: Path, metadata: CheckpointMetadata) -> LabelledFil
 
     Raises DataError, also for images that the network was trained on.
     """
-    root = path.expanduser()
+    root = expand_user(path)
     if not root.is_dir():
         raise DataError(f"{root} is not a folder")
     walker = Walker(root)
     splits = find_split_folders(root, walker)
     folder = next((splits[name] for name in HELD_OUT if name in splits), root)
-    _check_held_out(folder, metadata)
     if splits and folder == root:
         raise DataError(f"{root} has neither test/ nor val/, but only {', '.join(splits)}")
     classes = find_classes(folder, walker)
@@ -110,7 +113,9 @@ def find_labelled_files(path: Path, metadata: CheckpointMetadata) -> LabelledFil
     files = [(image, index[label]) for label, images in classes.items() for image in images]
     if not files:
         raise DataError(f"{folder} has no images in the folders of its labels")
-    return LabelledFiles(tuple(image for image, _ in files), tuple(label for _, label in files))
+    found = LabelledFiles(tuple(image for image, _ in files), tuple(label for _, label in files))
+    _check_unseen(found, metadata)
+    return found
 
 
 @torch.inference_mode()
@@ -141,17 +146,35 @@ def format_row(metadata: CheckpointMetadata, test_scales: str, probabilities: Te
     return f"| {name} | {train_scale} | {test_scales} | {top_1:.1f} | {top_5:.1f} |\n"
 
 
-def _check_held_out(folder: Path, metadata: CheckpointMetadata) -> None:
-    name, _, path = str(metadata.recipe.get("data", "")).partition(":")
-    seen = (Path(path), Path(path) / "train") if name == "folder" else ()
-    if folder.resolve() in [where.resolve() for where in seen]:
-        raise DataError(f"{folder} is what the network was trained on; give images that it has not seen")
+def _check_unseen(files: LabelledFiles, metadata: CheckpointMetadata) -> None:
+    """Raises DataError if most of the training images that the checkpoint remembers are among the files.
+
+    A folder is known by its images, because it can have another name than when the network was trained.
+    """
+    remembered = set(str(metadata.dataset.get(TRAINING_SAMPLE, "")).split())
+    if not remembered:
+        return
+    found = set()
+    for path, label in zip(files.paths, files.labels, strict=True):
+        with _open_image(path) as image:
+            pixels = preprocess(image, metadata.preprocessing)
+        found.add(identify_image(hashlib.sha256(pixels.tobytes()).digest(), metadata.labels[label]))
+    if 2 * len(found & remembered) > len(remembered):
+        first = files.paths[0]
+        raise DataError(f"{first} and others are what the network was trained on; give images that it has not seen")
 
 
 def _read_image(path: Path, shorter: int, metadata: CheckpointMetadata) -> Tensor:
+    with _open_image(path) as opened:
+        return torch.from_numpy(resize_whole(opened, shorter, metadata.preprocessing).copy())
+
+
+@contextmanager
+def _open_image(path: Path) -> Iterator[Image.Image]:
+    """The image, opened. Raises DataError where it cannot be opened or where the block cannot decode it."""
     try:
         with Image.open(path, formats=list(FORMATS)) as opened:
-            return torch.from_numpy(resize_whole(opened, shorter, metadata.preprocessing).copy())
+            yield opened
     except Exception as error:  # Pillow raises a dozen classes for broken files, from OSError to struct.error
         raise DataError(f"{path} cannot be read as an image ({one_line_message(error)})") from error
 
@@ -172,7 +195,7 @@ def _parser() -> Parser:
         "training.multiscale",
         "Evaluate a VGG as the paper does, on whole held-out images at several scales, and print its table.",
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="what `python -m training` wrote")
+    parser.add_argument("checkpoint", type=parse_path, metavar="CHECKPOINT", help="what `python -m training` wrote")
     parser.add_argument(
         "--scales",
         type=_parse_integers,

@@ -33,7 +33,7 @@ from training.data.splits import (
     describe_splits,
     find_duplicates,
 )
-from training.data.statistics import channel_statistics, fingerprint, identify_images
+from training.data.statistics import channel_statistics, fingerprint, identify_image
 from training.errors import one_line_message
 from training.memory import available_bytes
 from training.recipe import Recipe
@@ -42,6 +42,9 @@ T = TypeVar("T")
 
 # Faults of the machine, not of an image: memory, open files, the disk, a network drive.
 FAULTS_OF_THE_MACHINE = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENOTCONN}
+
+
+MAX_NAME_BYTES = 255  # of a file, on most systems
 
 
 class TrackProgress(Protocol):
@@ -70,8 +73,8 @@ class Dataset:
 
     The images of `train` are as much larger as the recipe's `scale_jitter`. `unreadable` are the images that
     were left out. `fingerprints` are a SHA-256 of each split's pixels and labels, so two runs with the same
-    ones saw the same data. `images` has, for each image, eight bytes of a SHA-256 of its split, label and pixels, and
-    its name. `origins` say where each of SPLITS comes from, and `notes` what else there is to know, a sentence each.
+    ones saw the same data. `images` has, for each split, the names of its images by `identify_image`.
+    `origins` say where each of SPLITS comes from, and `notes` what else there is to know, a sentence each.
     """
 
     name: str
@@ -81,7 +84,7 @@ class Dataset:
     unreadable: tuple[Path, ...]
     duplicates: Duplicates
     fingerprints: dict[str, str]
-    images: dict[int, str] = field(default_factory=dict)
+    images: dict[str, dict[str, str]] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -147,14 +150,17 @@ def load_dataset(
             label_names,
         ),
         fingerprints={name: fingerprint(split.images, split.labels) for name, split in splits.items()},
-        images={
-            identity: image
-            for name, found in read.items()
-            for identity, image in identify_images(found.names, found.digests, label_names[name]).items()
-        },
+        images={name: _identify_images(found, label_names[name]) for name, found in read.items()},
         origins=describe_splits(source.parts, parts, recipe),
         notes=(*source.notes, *note_missing_classes(indices, source.labels)),
     )
+
+
+def check_writable_labels(labels: Sequence[str], folder: Path) -> None:
+    """Raises DataError for a label that cannot be the name of a folder in `folder`."""
+    for label in labels:
+        if "/" in label or label in (".", "..") or len(label.encode()) > MAX_NAME_BYTES:
+            raise DataError(f"save_held_out is {folder}, but the label {label!r} cannot be the name of a folder there")
 
 
 def write_images(split: Split, labels: tuple[str, ...], folder: Path) -> None:
@@ -206,6 +212,11 @@ class _Reader:
             pool.shutdown(cancel_futures=True)
         split = Split(images[: len(labels)], torch.tensor(labels, dtype=torch.int64))
         return _Read(split, names, digests, unreadable)
+
+
+def _identify_images(read: _Read, labels: Sequence[str]) -> dict[str, str]:
+    rows = zip(read.digests, labels, read.names, strict=True)
+    return {identify_image(digest, label): name for digest, label, name in rows}
 
 
 def _square(image: Path | Image.Image, stored: Preprocessing, plain: Preprocessing) -> tuple[Pixels, bytes] | DataError:

@@ -6,7 +6,7 @@ What is not understood is an error that names it. Owns which folder means which 
 import os
 from pathlib import Path
 
-from training.data.items import SPLITS, DataError, Item, Source, find_split, list_some, list_split_names
+from training.data.items import SPLITS, DataError, Item, Source, expand_user, find_split, list_some, list_split_names
 from training.data.labels import check_labels, normalise_label
 from training.data.walk import Scan, Walker
 
@@ -17,7 +17,7 @@ Classes = dict[str, list[Path]]  # the images of each label
 
 def read_folder(path: Path, scan: Scan = os.scandir) -> Source:
     """PATH/LABEL/..., or PATH/train/LABEL/... and some of PATH/val, PATH/calibration, PATH/test. Raises DataError."""
-    root = path.expanduser()
+    root = expand_user(path)
     walker = Walker(root, scan) if root.is_dir() else None
     if walker is None:
         raise DataError(f"{root} is not a folder")

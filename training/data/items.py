@@ -53,6 +53,14 @@ def find_split(name: str) -> str | None:
     return next((split for split, names in SPLIT_NAMES.items() if word in names), None)
 
 
+def expand_user(path: Path) -> Path:
+    """The path with `~` or `~NAME` at its start replaced by the home folder. Raises DataError where there is none."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{path} begins with a home folder that is not known") from error
+
+
 def list_split_names() -> str:
     """The words that mean a split, with commas between."""
     return ", ".join(name for names in SPLIT_NAMES.values() for name in names)

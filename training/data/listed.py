@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.data.folders import METADATA, describe_walk
-from training.data.items import SPLITS, DataError, Item, Source, find_split, list_some, list_split_names
+from training.data.items import SPLITS, DataError, Item, Source, expand_user, find_split, list_some, list_split_names
 from training.data.labels import check_labels, normalise_label
 from training.data.tables import Row, Table, read_table
 from training.data.walk import Walker
@@ -60,13 +60,13 @@ def read_csv_file(path: Path) -> Source:
 
     Paths are relative to the file's folder. A table without splits is all for training.
     """
-    path = path.expanduser()
+    path = expand_user(path)
     table = read_table(path, CSV_COLUMNS, CSV_OPTIONAL)
     listing = _Listing()
     for row in table.rows:
         split = _read_split(table, row) if "split" in table.columns else "train"
         label = normalise_label(row.cells["label"])
-        listing.add(table, row, path.parent / Path(row.cells["path"]).expanduser(), label, split)
+        listing.add(table, row, path.parent / expand_user(Path(row.cells["path"])), label, split)
     return listing.to_source(path, path.parent, _note_columns(table))
 
 
@@ -76,7 +76,7 @@ def read_image_folder(path: Path) -> Source:
     Files are relative to the folder of the metadata. If the metadata lie in PATH, the first folder in a file's name
     tells its split, if one of its folders has the name of a split. Raises DataError, also for images without a row.
     """
-    root = path.expanduser()
+    root = expand_user(path)
     if not root.is_dir():
         raise DataError(f"{root} is not a folder")
     walker = Walker(root, others_are_faults=False)
@@ -137,7 +137,9 @@ def _check_all_listed(root: Path, walker: Walker, listing: _Listing) -> None:
 
 
 def _note_columns(table: Table) -> tuple[str, ...]:
-    return (f"not used, columns of {table.path.name} ({len(table.others):,}): {', '.join(table.others)}",) if table.others else ()
+    if not table.others:
+        return ()
+    return (f"not used, columns of {table.path.name} ({len(table.others):,}): {', '.join(table.others)}",)
 
 
 def _describe_absence(path: Path, text: str) -> str:

@@ -1,7 +1,6 @@
 """What is computed over all images of a split: mean and standard deviation, and hashes that tell other data."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -30,10 +29,6 @@ def fingerprint(images: Tensor, labels: Tensor) -> str:
     return digest.hexdigest()
 
 
-def identify_images(names: Sequence[str], digests: Sequence[bytes], labels: Iterable[str]) -> dict[int, str]:
-    """Eight bytes, as an integer, of a SHA-256 of each image's label and pixels, and the image's name."""
-    found = {}
-    for name, digest, label in zip(names, digests, labels, strict=True):
-        identity = hashlib.sha256(label.encode() + b"\0" + digest).digest()[:8]
-        found[int.from_bytes(identity, signed=True)] = name
-    return found
+def identify_image(pixels_digest: bytes, label: str) -> str:
+    """Eight bytes, in hex, of a SHA-256 of an image's label and of the digest of its pixels."""
+    return hashlib.sha256(label.encode() + b"\0" + pixels_digest).hexdigest()[:16]
