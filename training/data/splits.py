@@ -93,8 +93,8 @@ def check_classes(name: str, indices: Sequence[int], labels: Sequence[str], give
     """Raises DataError if a class has no image in the split `name`, in which every class needs one."""
     found = set(indices)
     if empty := [label for index, label in enumerate(labels) if index not in found]:
-        need = "" if name in given else ", which is taken from train: a class needs at least two images"
-        raise DataError(f"{list_some(empty, 5)}: no image for the split {name}, but every class needs one there{need}")
+        taken = "" if name in given else "; it is taken from train, so a class needs at least two images"
+        raise DataError(f"{list_some(empty, 5)}: no image for the split {name}, but every class needs one{taken}")
 
 
 def describe_splits(given: dict[str, list[Item]], parts: dict[str, list[Item]], recipe: Recipe) -> dict[str, str]:
