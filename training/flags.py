@@ -115,6 +115,8 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> No
     notes = filter(None, (describe_range(field), ", ".join((str(field.default), *others))))
     kind = field_type(field)
     options: dict[str, Any] = {"type": kind, "metavar": METAVARS.get(kind)}
+    if name == "init":
+        options["type"] = lambda text: str(parse_path(text))
     if kind is bool:
         options = {"action": argparse.BooleanOptionalAction}
     flag, meaning = "--" + name.replace("_", "-"), f"{field.description} [{'; '.join(notes)}]"

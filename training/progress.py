@@ -78,7 +78,7 @@ class Display:
         self._print(f"{name}  {line}" if name else line)
 
     def _print(self, line: str) -> None:
-        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.progress.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def open_console(*, quiet: bool = False) -> Console:

@@ -78,7 +78,7 @@ def test_a_split_that_is_a_link_to_another_is_refused(tmp_path: Path) -> None:
     """It would be the training images once more."""
     fill(tmp_path / "train", BOTH)
     (tmp_path / "val").symlink_to("train")
-    with pytest.raises(DataError, match="val/cat is the same folder as one of .*train/cat"):
+    with pytest.raises(DataError, match=r"val/cat is the same folder as one of .*train/cat"):
         read_folder(tmp_path)
 
 
