@@ -27,8 +27,7 @@ from training.data.folders import find_classes, find_split_folders
 from training.data.items import DataError, expand_user, list_some
 from training.data.sources import parse_data
 from training.data.statistics import identify_image
-from training.data.walk import Walker
-from training.errors import one_line_message
+from training.data.walk import Walker, describe_fault
 from training.flags import Parser, UsageError, make_parser, parse_path, run_command
 from training.results import TRAINING_SAMPLE
 from training.streams import write_stdout
@@ -176,7 +175,7 @@ def _open_image(path: Path) -> Iterator[Image.Image]:
         with Image.open(path, formats=list(FORMATS)) as opened:
             yield opened
     except Exception as error:  # Pillow raises a dozen classes for broken files, from OSError to struct.error
-        raise DataError(f"{path} cannot be read as an image ({one_line_message(error)})") from error
+        raise DataError(f"{path} {describe_fault(path, error)}") from error
 
 
 def _choose_scales(given: tuple[int, ...] | None, metadata: CheckpointMetadata) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ def check_faults(faults: Sequence[Fault], recipe: Recipe) -> list[Path]:
     """The files to leave out. Raises DataError if the recipe does not allow that."""
     if faults and not recipe.skip_unreadable:
         first, *others = faults
-        more = f" (and so do {list_some([str(fault.path) for fault in others])})" if others else ""
+        names = list_some([str(fault.path) for fault in others])
+        more = f", and there are {len(others):,} more such files: {names}" if others else ""
         raise DataError(f"{first.path} {first.why}{more}; remove what is no image, or add --skip-unreadable")
     return [fault.path for fault in faults]
 

@@ -34,6 +34,7 @@ from training.data.splits import (
     find_duplicates,
 )
 from training.data.statistics import channel_statistics, fingerprint, identify_image
+from training.data.walk import describe_fault
 from training.errors import one_line_message
 from training.memory import available_bytes
 from training.recipe import Recipe
@@ -232,7 +233,8 @@ def _square(image: Path | Image.Image, stored: Preprocessing, plain: Preprocessi
     except Exception as error:  # on broken files Pillow raises a dozen kinds, from OSError to struct.error
         if isinstance(error, OSError) and error.errno in FAULTS_OF_THE_MACHINE:
             raise DataError(f"{image} cannot be read now ({one_line_message(error)})") from error
-        return DataError(f"{image} cannot be read as an image ({one_line_message(error)})")
+        why = describe_fault(image, error) if isinstance(image, Path) else one_line_message(error)
+        return DataError(f"{image} {why}")
     return kept, hashlib.sha256(seen.tobytes()).digest()
 
 

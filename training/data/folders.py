@@ -24,6 +24,7 @@ def read_folder(path: Path, scan: Scan = os.scandir) -> Source:
     folders = find_split_folders(root, walker) or {"train": root}
     if "train" not in folders:
         raise DataError(f"{root} has {next(iter(folders.values())).name}/, but no train/")
+    _check_several(folders["train"], walker)
     parts = {name: find_classes(folder, walker) for name, folder in folders.items()}
     _check_same_labels(root, folders, parts)
     items = {name: list_items(classes, list(parts["train"])) for name, classes in parts.items()}
@@ -84,6 +85,14 @@ def describe_walk(walker: Walker, root: Path) -> tuple[str, ...]:
         (walker.unused, "not used, files that are no images"),
     ]
     return tuple(f"{what} ({len(paths):,}): {names(paths)}" for paths, what in notes if paths)
+
+
+def _check_several(folder: Path, walker: Walker) -> None:
+    """One folder alone is no data set, but often the folder that an archive was packed as."""
+    inner, _ = walker.list_folder(folder)
+    if len(inner) == 1:
+        name = inner[0].name
+        raise DataError(f"{folder} has one folder alone, so {name} is the only class; if the labels lie in it, name it")
 
 
 def _check_beside(folder: Path, files: list[Path], walker: Walker) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from models.image_formats import list_formats, recognise_format
 from training.data.items import DataError, Fault
+from training.errors import one_line_message
 
 # What macOS, Windows, Synology, ext4 and Python leave in folders, in lower case; and everything that is hidden.
 LITTER = {
@@ -27,6 +28,7 @@ LITTER = {
 # Files with these suffixes are taken for images until they are read. Any other file must begin like an image.
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
 SIGNATURE_BYTES = 32
+LFS_START = b"version https://git-lfs.github.com/spec/"
 
 Scan = Callable[[Path], AbstractContextManager[Iterator[os.DirEntry[str]]]]
 FolderKey = tuple[int, int]  # device and inode: the same for a folder and every link to it
@@ -125,6 +127,20 @@ class Walker:
         if path.suffix.casefold() not in SUFFIXES:  # it may have been a folder of many images
             raise DataError(f"{fault.path} {fault.why}")
         self.faults.append(fault)
+
+
+def describe_fault(path: Path, error: Exception) -> str:
+    """Why a file that was taken for an image cannot be read, from its first bytes if they say more than `error`."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(LFS_START))
+    except OSError as opening:
+        return f"cannot be opened ({opening.strerror})"
+    if not start:
+        return "is an empty file"
+    if start == LFS_START:
+        return "is a pointer of Git LFS, not the image; `git lfs pull` gets it"
+    return f"cannot be read as an image ({one_line_message(error)})"
 
 
 def _folder_key(folder: Path) -> FolderKey:

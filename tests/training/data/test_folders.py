@@ -1,6 +1,7 @@
 """Folders as people have them: splits by their usual names, links, litter, and what is refused by name."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests.fakes.folders import fill, scan_all_but
 from training.data.folders import read_folder
 from training.data.items import SPLIT_NAMES, DataError, Source
+from training.data.walk import describe_fault
 
 BOTH = {"cat": 2, "dog": 2}
 
@@ -174,3 +176,26 @@ def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert read_folder(Path("~/pets")).labels == ("cat", "dog")
     with pytest.raises(DataError, match="~nobody-has-this-name/x begins with a home folder that is not known"):
         read_folder(Path("~nobody-has-this-name/x"))
+
+
+def test_a_folder_within_a_folder_is_said(tmp_path: Path) -> None:
+    """Archives are often packed with their own folder around the labels or the splits."""
+    fill(tmp_path / "dataset" / "train", BOTH)
+    with pytest.raises(DataError, match="has one folder alone, so dataset is the only class; if the labels lie in it"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is an empty file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "is a pointer of Git LFS, not the image"),
+        (b"<html>", r"cannot be read as an image \(why\)"),
+        (None, r"cannot be opened \(No such file or directory\)"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, content: bytes | None, message: str) -> None:
+    """The decoder's own words are used where the file's first bytes say nothing better."""
+    if content is not None:
+        (tmp_path / "a.jpg").write_bytes(content)
+    assert re.match(message, describe_fault(tmp_path / "a.jpg", OSError("why")))
