@@ -104,8 +104,8 @@ def run_command(work: Callable[[], str]) -> int:
         return _fail(f"{error.name} is not installed; pip install -r requirements.lock brings it", FAILED)
     except KeyboardInterrupt:
         return _fail("interrupted, and no checkpoint was written", INTERRUPTED)
-    if error := write_stdout(summary):
-        write_stderr(f"the work is done, but stdout cannot be written: {one_line_message(error)}\n")
+    if unwritten := write_stdout(summary):
+        write_stderr(f"the work is done, but stdout cannot be written: {one_line_message(unwritten)}\n")
     return 0
 
 

@@ -44,7 +44,7 @@ def training_bytes(recipe: Recipe, num_classes: int) -> int:
     with torch.device("meta"):
         model = build_network(recipe.network(num_classes)).train()
         images = torch.empty(2, recipe.channels, recipe.size, recipe.size)
-    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
+    weights: int = sum(tensor.nbytes for tensor in model.state_dict().values())
     kept = _kept_bytes(model, images) - weights
     return COPIES_OF_WEIGHTS * weights + max(0, kept) * recipe.batch_size // (len(images) * share)
 

@@ -6,7 +6,7 @@ finding images that are there twice.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -122,9 +122,9 @@ def _describe_missing(name: str, given: dict[str, list[Item]], shares: dict[str,
 
 
 def find_duplicates(
-    names: dict[str, Sequence[str]],
-    digests: dict[str, Sequence[bytes]],
-    labels: dict[str, Sequence[str]] | None = None,
+    names: Mapping[str, Sequence[str]],
+    digests: Mapping[str, Sequence[bytes]],
+    labels: Mapping[str, Sequence[str]] | None = None,
     shown: int = 5,
 ) -> Duplicates:
     """The images of each split that are also in a split before it, or in it with another label.

@@ -13,8 +13,10 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     values = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
     for channel in images.unbind(3):  # from histograms of a few images: no copy of all of them
-        counts = sum(torch.bincount(rows.flatten(), minlength=256) for rows in channel.split(ROWS_AT_ONCE))
-        share = torch.as_tensor(counts).double() / channel.numel()
+        counts = torch.zeros(256, dtype=torch.int64)
+        for start in range(0, len(channel), ROWS_AT_ONCE):
+            counts += torch.bincount(channel[start : start + ROWS_AT_ONCE].flatten(), minlength=256)
+        share = counts.double() / channel.numel()
         mean = (share * values).sum()
         means.append(round(float(mean), 4))
         stds.append(max(round(float((share * (values - mean) ** 2).sum().sqrt()), 4), 1e-4))
