@@ -23,14 +23,21 @@ def lock_outputs(lock_path: Path, *files: Path) -> Iterator[None]:
     """
     descriptor = _acquire(lock_path)
     try:
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        _write_owner(descriptor, lock_path)
         for file in files:
             remove_temporaries(file)
         yield
     finally:
         lock_path.unlink(missing_ok=True)  # while it is locked: another run never holds a file without a name
         os.close(descriptor)
+
+
+def _write_owner(descriptor: int, lock_path: Path) -> None:
+    try:
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:  # a full disk; the error of a descriptor names no file
+        raise OSError(error.errno, error.strerror, str(lock_path)) from error
 
 
 def _acquire(lock_path: Path) -> int:

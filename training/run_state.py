@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -52,8 +52,14 @@ class StateFile:
         """Replaces the state atomically. Raises StateError."""
         try:
             with replace_atomically(self.path) as file:
-                torch.save({"format": FORMAT, **state}, file)
-        except (OSError, RuntimeError) as error:  # torch's own writer raises the latter on a full disk
+                writer = _Writer(file)
+                try:
+                    torch.save({"format": FORMAT, **state}, writer)
+                except RuntimeError:  # what torch makes of an error in writing does not say that the disk is full
+                    if writer.error:
+                        raise writer.error from None
+                    raise
+        except (OSError, RuntimeError) as error:
             raise StateError(f"{self.path} cannot be written: {one_line_message(error)}") from error
         self.written = self.clock()
 
@@ -85,6 +91,24 @@ class StateFile:
                 f"{self.path.parent} has {free / 2**20:,.0f} MiB free, but the run's state and its checkpoint "
                 f"take up to {need / 2**20:,.0f} MiB"
             )
+
+
+class _Writer:
+    """Passes what torch writes on to a file, and keeps the file's error, of which torch makes one of its own."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 @dataclass(frozen=True, slots=True)

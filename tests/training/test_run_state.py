@@ -1,6 +1,7 @@
 """Runs that are cut off: what is kept, that they go on as if nothing had been, and what is refused."""
 
 import os
+import resource
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -205,6 +206,22 @@ def test_a_full_disk_is_found_before_training(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(free=2**20))
     with pytest.raises(StateError, match=r"has 1 MiB free, but the run's state and its checkpoint take up to \d+ MiB"):
         train(dataset, recipe, ALONE, Killer(1), state_file=StateFile(tmp_path / "a.state", NEVER))
+
+
+def test_a_disk_that_fills_is_said_plainly(tmp_path: Path) -> None:
+    """torch's own words speak of positions in a container. The last state stays."""
+    kept = StateFile(tmp_path / "a.state", NEVER)
+    kept.write({"done": 1})
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(StateError, match=r"a\.state cannot be written: \[Errno 27\] File too large$"):
+            kept.write({"weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert kept.read() == {"done": 1}
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.state"]
 
 
 class Usage(NamedTuple):
