@@ -3,6 +3,7 @@
 Owns which row gives which image, label and split. Every problem names the table and the line.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def read_image_folder(path: Path) -> Source:
     Files are relative to the folder of the metadata. If the metadata lie in PATH, the first folder in a file's name
     tells its split, if one of its folders has the name of a split. Raises DataError, also for images without a row.
     """
-    root = expand_user(path)
+    root = Path(os.path.normpath(expand_user(path)))
     if not root.is_dir():
         raise DataError(f"{root} is not a folder")
     walker = Walker(root, others_are_faults=False)
@@ -88,8 +89,8 @@ def read_image_folder(path: Path) -> Source:
     listing = _Listing()
     for folder, table in tables:
         for row in table.rows:
-            file = folder / row.cells[FILE_NAME]
-            if not file.resolve().is_relative_to(root.resolve()) and ".." in Path(row.cells[FILE_NAME]).parts:
+            file = Path(os.path.normpath(folder / row.cells[FILE_NAME]))  # without `..`; links are followed later
+            if not file.is_relative_to(root):
                 raise table.fail(row.line, f"{row.cells[FILE_NAME]} lies outside of {root}")
             split = _find_split_of(file, root, splits, table, row)
             listing.add(table, row, file, normalise_label(row.cells[LABEL]), split)

@@ -136,6 +136,7 @@ def test_an_image_folder_can_have_one_table(tmp_path: Path) -> None:
         ({"metadata.csv": "file_name,label\n0.png,cat\n"}, r"has 3 images without a row in the metadata: 1\.png"),
         ({"metadata.csv": "file_name,text\n0.png,cat\n"}, "line 2: there is no column label"),
         ({"metadata.csv": "file_name,label\n../0.png,cat\n"}, r"line 2: \.\./0\.png lies outside of"),
+        ({"metadata.csv": "file_name,label\n/etc/0.png,cat\n"}, "line 2: /etc/0\\.png lies outside of"),
         ({"metadata.jsonl": "{\n"}, "line 1: this is no JSON"),
         ({"metadata.jsonl": "[]\n"}, "line 1: this is no JSON object"),
         ({"metadata.jsonl": lines({"file_name": "0.png", "label": ["cat"]})}, r"label is \['cat'\], but must be text"),
