@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -54,7 +54,7 @@ class StateFile:
             with replace_atomically(self.path) as file:
                 writer = _Writer(file)
                 try:
-                    torch.save({"format": FORMAT, **state}, writer)
+                    torch.save({"format": FORMAT, **state}, cast(IO[bytes], writer))
                 except RuntimeError:  # what torch makes of an error in writing does not say that the disk is full
                     if writer.error:
                         raise writer.error from None
