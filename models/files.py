@@ -6,13 +6,17 @@ Loads no torch, so that a file can be read while torch is imported.
 import errno
 import hashlib
 import os
+import re
+import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+# What a file is called until it is whole: its name, then this, with a dot in front of all.
+TEMPORARY_SUFFIX = re.compile(r"\.[0-9a-f]{8}\.part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +60,35 @@ def check_writable(path: Path) -> None:
 def replace_atomically(path: Path) -> Iterator[IO[bytes]]:
     """Opens a file to write to. It gets the name `path` when the block has ended and all of it is on the disk.
 
-    If the block fails, a file that had that name stays as it was. Makes the folders that are missing. Raises OSError.
+    If the block fails, a file that had that name stays as it was. Makes the folders that are missing. Who may read and
+    write the file follows from the process's umask. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    temporary = name_temporary(path)
+    with temporary.open("xb") as file:
         try:
             yield file
             file.flush()
-            os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
-            Path(file.name).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(file.name).unlink()
+            temporary.unlink(missing_ok=True)
             raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # makes the new name itself survive a power cut
     finally:
         os.close(folder)
+
+
+def name_temporary(path: Path) -> Path:
+    """A name that nobody has, beside `path`."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def remove_temporaries(path: Path) -> None:
+    """Deletes what writers of `path` left behind who were killed. Nobody may be writing it. Raises OSError."""
+    start = f".{path.name}"
+    for entry in path.parent.iterdir() if path.parent.is_dir() else ():
+        if entry.name.startswith(start) and TEMPORARY_SUFFIX.fullmatch(entry.name.removeprefix(start)):
+            entry.unlink(missing_ok=True)

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from models.files import replace_atomically
 from training.data.dataset import Dataset
 from training.device import report_out_of_memory
 from training.distributed import Processes
 from training.evaluation.metrics import accuracy_metrics, compute_logits
-from training.flags import Parser, UsageError, add_recipe_flags, make_parser, run_command
+from training.flags import Parser, UsageError, add_recipe_flags, make_parser, parse_path, run_command
+from training.lock import lock_outputs
 from training.loop import Record, Run
-from training.progress import Display, display
+from training.outputs import Place, check_places, check_table, check_writable, find_inputs
+from training.progress import Display, display, open_console
 from training.recipe import Recipe
 from training.report.plots import plot_comparison
 from training.setup import PreparedRun, prepare_runs
@@ -29,6 +29,8 @@ from training.setup import PreparedRun, prepare_runs
 # Runs that agree in size, channels, side of the training images, and init can share the same tensors.
 DatasetKey = tuple[int, int, int, str]
 SPLIT_SETTINGS = ("seed", "val_share", "calibration_share", "test_share")
+TABLE_NAME = "compare.md"
+RESULTS = (TABLE_NAME, "compare.png", "compare.json")
 HEADER = (
     "| run | epochs | train accuracy | val accuracy | test accuracy | ms per image | minutes "
     "| epochs to {common:.1%} | minutes to {common:.1%} |\n"
@@ -53,19 +55,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 def compare_runs(arguments: argparse.Namespace) -> str:
     """Trains all runs, writes the results and returns the table. Raises UsageError, TrainingError and OSError."""
     try:
-        variants = {name: _parse_variant(name, arguments.recipe) for name in arguments.runs.split(",")}
+        names = arguments.runs.split(",")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"runs has {twice[0]!r} {names.count(twice[0])} times, but must have each run once")
+        variants = {name: _parse_variant(name, arguments.recipe) for name in names}
     except ValueError as error:
         raise UsageError(error) from error
+    out = Place("out", arguments.out, is_folder=True)
     prepared = prepare_runs(arguments, variants)
+    inputs = find_inputs(arguments.data, *(("init", plan.recipe.init) for plan in prepared.values()))
+    check_places([out], inputs)
+    check_table(out, TABLE_NAME, HEADER.split("epochs")[0], RESULTS)
+    check_writable(out)
+    with lock_outputs(out.path / "compare.lock", *(out.path / name for name in RESULTS)):
+        return _train_and_write(arguments, prepared)
+
+
+def _train_and_write(arguments: argparse.Namespace, prepared: dict[str, PreparedRun]) -> str:
     device = next(iter(prepared.values())).device
-    with report_out_of_memory(device), display(Console(stderr=True)) as shown:
+    with report_out_of_memory(device), display(open_console()) as shown:
         datasets = _load_datasets(list(prepared.values()), arguments.data_root, shown)
+        shown.dataset(next(iter(datasets.values())))
         runs = []
         for name, plan in prepared.items():
             dataset = datasets[_dataset_key(plan.recipe)]
             runs.append(NamedRun(name, Run(dataset, plan.recipe, Processes(0, 1, device), plan.start), dataset))
         train_in_turns(runs, shown)
-    tests = {named.name: _test_accuracy(named) for named in runs}
+        tests = {named.name: _test_accuracy(named) for named in runs}
     histories = {named.name: named.run.history for named in runs}
     text = comparison_table(histories, tests, images=len(runs[0].dataset.splits["train"]))
     logs = {named.name: {"recipe": named.run.recipe.model_dump(), "history": named.run.history} for named in runs}
@@ -133,11 +149,8 @@ def _test_accuracy(named: NamedRun) -> float:
 
 
 def _write_results(folder: Path, text: str, plot: bytes, logs: dict[str, Any]) -> None:
-    for name, content in (
-        ("compare.md", text.encode()),
-        ("compare.png", plot),
-        ("compare.json", json.dumps(logs, indent=1).encode()),
-    ):
+    contents = (text.encode(), plot, json.dumps(logs, indent=1, allow_nan=False).encode())
+    for name, content in zip(RESULTS, contents, strict=True):
         with replace_atomically(folder / name) as file:
             file.write(content)
 
@@ -153,7 +166,11 @@ def _parser() -> Parser:
         help="each ARCHITECTURE, RECIPE/ARCHITECTURE or RECIPE/ARCHITECTURE/EPOCHS, as in alexnet,baseline/vgg16_bn/20",
     )
     made.add_argument(
-        "--out", required=True, type=Path, metavar="DIR", help="folder for compare.md, compare.png and compare.json"
+        "--out",
+        required=True,
+        type=parse_path,
+        metavar="DIR",
+        help=f"folder for {', '.join(RESULTS)}",
     )
     add_recipe_flags(made)
     return made

@@ -23,10 +23,17 @@ def configure_torch(recipe: Recipe) -> None:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
+# How torch and C++ say that the CPU's memory is not enough, in a RuntimeError.
+NO_MEMORY = ("can't allocate memory", "bad_alloc", "bad allocation", "Cannot allocate memory")
+
+
 @contextmanager
 def report_out_of_memory(device: torch.device) -> Iterator[None]:
-    """Raises TrainingError where what the block does is too much for the device's memory."""
+    """Raises TrainingError where what the block does is too much for the device's memory, or for the machine's."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(f"{device} is out of memory; a smaller batch_size, size or width may help") from error
+    except (RuntimeError, MemoryError) as error:
+        where = device if isinstance(error, torch.OutOfMemoryError) else "the machine"
+        if isinstance(error, RuntimeError) and where != device and not any(word in str(error) for word in NO_MEMORY):
+            raise
+        raise TrainingError(f"{where} is out of memory; a smaller batch_size, size or width may help") from error

@@ -5,17 +5,18 @@ A recipe's settings are flags. This module loads no torch, so that `--help` is i
 
 import argparse
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic.fields import FieldInfo
 
+from training.data.items import DataError, expand_user
 from training.data.sources import DATA_SETS, list_data_sets
-from training.errors import TrainingError
+from training.errors import TrainingError, one_line_message
 from training.recipe import describe_range, field_type, recipe_fields
 from training.recipes import RECIPES
+from training.streams import prepare_streams, write_stderr, write_stdout
 
 WRONG_ARGUMENTS, FAILED, INTERRUPTED = 2, 1, 130
 METAVARS: dict[object, str] = {int: "N", float: "X", str: "NAME"}
@@ -38,7 +39,7 @@ def make_parser(program: str, description: str) -> Parser:
     made.add_argument("--data", required=True, help=list_data_sets())
     made.add_argument(
         "--data-root",
-        type=Path,
+        type=parse_path,
         default=Path("data"),
         metavar="DIR",
         help="folder of torchvision's data sets, which are downloaded if missing [%(default)s]",
@@ -47,6 +48,14 @@ def make_parser(program: str, description: str) -> Parser:
         "--device", default="auto", help="auto, cpu, cuda or cuda:N; auto is CUDA where there is one [%(default)s]"
     )
     return made
+
+
+def parse_path(text: str) -> Path:
+    """A path, in which `~` is the home folder. Raises ArgumentTypeError where there is none."""
+    try:
+        return expand_user(Path(text))
+    except DataError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_recipe_flags(to: Parser) -> None:
@@ -66,11 +75,18 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(arguments).items() if name in names}
 
 
+def is_main_process() -> bool:
+    """Whether this is the first of the processes that torchrun started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def run_command(work: Callable[[], str]) -> int:
     """Does the work and prints the text that it returns. An error becomes one line on stderr and an exit status.
 
-    The status is 2 for wrong arguments, 1 for a failure, and 128 plus the signal's number for a stopped run.
+    The status is 2 for wrong arguments, 1 for a failure, and 128 plus the signal's number for a stopped run. Work that
+    is done ends with 0, whether or not its text can be written.
     """
+    prepare_streams()
     # By default OpenMP's threads spin while they wait for each other. Beside another busy process this made an epoch of
     # the digits five times as long. The variable is read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -80,13 +96,16 @@ def run_command(work: Callable[[], str]) -> int:
         return _fail(error, WRONG_ARGUMENTS)
     except TrainingError as error:
         return _fail(error, 128 + error.signal_number if error.signal_number else FAILED)
+    except MemoryError:
+        return _fail("the memory is not enough; fewer images, or a smaller size or batch_size, may help", FAILED)
     except OSError as error:
-        return _fail(error, FAILED)
+        return _fail(one_line_message(error), FAILED)
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is not installed; pip install -r requirements.lock brings it", FAILED)
     except KeyboardInterrupt:
         return _fail("interrupted, and no checkpoint was written", INTERRUPTED)
-    sys.stdout.write(summary)
+    if unwritten := write_stdout(summary):
+        write_stderr(f"the work is done, but stdout cannot be written: {one_line_message(unwritten)}\n")
     return 0
 
 
@@ -96,6 +115,8 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> No
     notes = filter(None, (describe_range(field), ", ".join((str(field.default), *others))))
     kind = field_type(field)
     options: dict[str, Any] = {"type": kind, "metavar": METAVARS.get(kind)}
+    if name == "init":
+        options["type"] = lambda text: str(parse_path(text))
     if kind is bool:
         options = {"action": argparse.BooleanOptionalAction}
     flag, meaning = "--" + name.replace("_", "-"), f"{field.description} [{'; '.join(notes)}]"
@@ -103,6 +124,6 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> No
 
 
 def _fail(error: object, status: int) -> int:
-    rank = os.environ.get("RANK", "0")  # of the processes that torchrun starts
-    sys.stderr.write(f"error: {f'process {rank}: ' if rank != '0' else ''}{error}\n")
+    who = "" if is_main_process() else f"process {os.environ['RANK']}: "
+    write_stderr(f"error: {who}{error}\n")
     return status

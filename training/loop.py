@@ -24,7 +24,7 @@ from training.evaluation.metrics import accuracy_metrics, compute_logits
 from training.finetune import InitialWeights, freeze_features, load_weights
 from training.optim import Ema, lr_at, set_lr, sgd
 from training.recipe import Recipe
-from training.run_state import StateError, StateFile, StopFlag, StoppedError
+from training.run_state import RunIdentity, StateFile, StopFlag, StoppedError
 
 Record = dict[str, float]  # the metrics of one epoch, as the history has them
 
@@ -81,7 +81,9 @@ class Run:
         self, dataset: Dataset, recipe: Recipe, processes: Processes, start: InitialWeights | None = None
     ) -> None:
         self.recipe, self.preprocessing, self.processes = recipe, dataset.preprocessing, processes
-        self.fingerprint = dataset.fingerprint
+        images = {identity: name for split in dataset.images.values() for identity, name in split.items()}
+        version = start.version if start else ""
+        self.identity = RunIdentity(recipe.model_dump(), dataset.fingerprint, version, images)
         self.train, self.val = (dataset.splits[name].to(processes.device) for name in ("train", "val"))
         self.augment = Augmentation(recipe, count=len(self.train))
         self.steps_per_epoch = math.ceil(len(self.train) / recipe.batch_size)
@@ -197,8 +199,7 @@ class Run:
     def state_dict(self) -> dict[str, Any]:
         """The whole state as tensors and primitives."""
         return {
-            "recipe": self.recipe.model_dump(),
-            "fingerprint": self.fingerprint,
+            **self.identity.to_state(),
             "global_step": self.global_step,
             "history": self.history,
             "sums": self.sums,
@@ -208,12 +209,8 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from that state. Raises StateError if it is of another recipe or other data."""
-        for name, value in self.recipe.model_dump().items():
-            if state["recipe"].get(name) != value:
-                raise StateError(f"{name} is {value!r}, but the unfinished run has {state['recipe'].get(name)!r}")
-        if state["fingerprint"] != self.fingerprint:
-            raise StateError(f"{self.recipe.data} has changed since the unfinished run began")
+        """Continues from that state. Raises StateError if it is of another recipe, other data or another `start`."""
+        self.identity.check_same(state)
         self.global_step, self.history, self.sums = state["global_step"], state["history"], state["sums"]
         self.order = None
         self.model.load_state_dict(state["model"])

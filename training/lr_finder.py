@@ -10,13 +10,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-
 from training.device import report_out_of_memory
 from training.distributed import Processes
 from training.flags import Parser, UsageError, add_recipe_flags, make_parser, run_command
 from training.loop import DivergedError, Run
-from training.progress import display
+from training.progress import display, open_console
 from training.setup import prepare_run
 
 LOWEST, HIGHEST = 1e-5, 10.0  # learning rates
@@ -54,8 +52,9 @@ def find_lr(arguments: argparse.Namespace) -> str:
         raise UsageError(f"steps is {arguments.steps}, but must be at least {MIN_STEPS}")
     prepared = prepare_run(arguments)
     device = prepared.device
-    with report_out_of_memory(device), display(Console(stderr=True)) as shown:
+    with report_out_of_memory(device), display(open_console()) as shown:
         dataset = prepared.load_dataset(arguments.data_root, shown.track)
+        shown.dataset(dataset)
         run = LrRangeRun(dataset, prepared.recipe, Processes(0, 1, device), prepared.start)
         trials = run_lr_range(run, arguments.steps)
     rows = [f"| {trial.lr:.2g} | {trial.loss:.4f} |" for trial in trials[:: math.ceil(len(trials) / MAX_ROWS)]]

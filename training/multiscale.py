@@ -5,8 +5,9 @@ Owns the mean over mirror images and scales (arXiv 1409.1556, sections 3.2 and 4
 """
 
 import argparse
+import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,21 @@ from torch import Tensor
 from models.checkpoint import Checkpoint, CheckpointError, read_checkpoint, restore_model
 from models.device import find_device
 from models.formats.plain import ImageFault
-from models.image_files import read_whole
+from models.image_files import read_pixels, read_whole
 from models.metadata import CheckpointMetadata
 from models.networks.fully_convolutional import FullyConvolutional
 from models.networks.vgg import VGG
 from models.normalise import normalise
+from models.preprocess import Pixels
 from models.probabilities import softmax
-from training.data.sources import DataError, find_class_folders, parse_data
-from training.errors import one_line_message
-from training.flags import Parser, UsageError, make_parser, run_command
+from training.data.folders import find_classes, find_split_folders
+from training.data.items import DataError, expand_user, list_some
+from training.data.sources import parse_data
+from training.data.statistics import identify_image
+from training.data.walk import Walker, describe_fault
+from training.flags import Parser, UsageError, make_parser, parse_path, run_command
+from training.results import TRAINING_SAMPLE
+from training.streams import write_stdout
 
 STEP = 1 / 8  # between the default test scales, as a share of S: for an S of 256 the paper's 224, 256 and 288
 MAX_SCALE = 4096
@@ -64,12 +71,11 @@ def evaluate_scales(arguments: argparse.Namespace) -> str:
         raise UsageError(error) from error
     metadata = checkpoint.metadata
     images = find_labelled_files(Path(folder), metadata)
-    sys.stdout.write(f"{len(images.paths)} images of {arguments.data}\n\n{HEADER}")
+    write_stdout(f"{len(images.paths)} images of {arguments.data}\n\n{HEADER}")
     by_scale = []
     for scale in scales:
         by_scale.append(compute_posteriors(model, metadata, images.paths, scale))
-        sys.stdout.write(format_row(metadata, str(scale), by_scale[-1], images.labels))
-        sys.stdout.flush()
+        write_stdout(format_row(metadata, str(scale), by_scale[-1], images.labels))
     if len(scales) == 1:
         return ""
     all_scales = ", ".join(map(str, scales))
@@ -85,23 +91,31 @@ def to_fully_convolutional(checkpoint: Checkpoint) -> FullyConvolutional:
     return FullyConvolutional(model)
 
 
-def find_labelled_files(root: Path, metadata: CheckpointMetadata) -> LabelledFiles:
+def find_labelled_files(path: Path, metadata: CheckpointMetadata) -> LabelledFiles:
     """The images of PATH/test/LABEL/... or else PATH/val/LABEL/... where there is one, and else of PATH/LABEL/...
 
     Raises DataError, also for images that the network was trained on.
     """
-    folder = next((root / name for name in HELD_OUT if (root / name).is_dir()), root)
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder")
-    _check_held_out(folder, metadata)
+    root = expand_user(path)
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder")
+    walker = Walker(root)
+    splits = find_split_folders(root, walker)
+    folder = next((splits[name] for name in HELD_OUT if name in splits), root)
+    if splits and folder == root:
+        raise DataError(f"{root} has neither test/ nor val/, but only {', '.join(splits)}")
+    classes = find_classes(folder, walker)
+    if walker.faults:
+        raise DataError(f"{walker.faults[0].path} {walker.faults[0].why}")
     index = {label: i for i, label in enumerate(metadata.labels)}
-    classes = find_class_folders(folder)
-    if unknown := sorted(classes.keys() - index.keys()):
-        raise DataError(f"{folder} has a folder {unknown[0]}, but the network knows no such label")
-    files = [(path, index[label]) for label, paths in classes.items() for path in paths]
+    if unknown := [label for label in classes if label not in index]:
+        raise DataError(f"{folder} has folders of labels that the network does not know: {list_some(unknown)}")
+    files = [(image, index[label]) for label, images in classes.items() for image in images]
     if not files:
         raise DataError(f"{folder} has no images in the folders of its labels")
-    return LabelledFiles(tuple(path for path, _ in files), tuple(label for _, label in files))
+    found = LabelledFiles(tuple(image for image, _ in files), tuple(label for _, label in files))
+    _check_unseen(found, metadata)
+    return found
 
 
 @torch.inference_mode()
@@ -116,7 +130,8 @@ def compute_posteriors(
     mirrored = metadata.recipe.get("flip") != "none"
     rows = []
     for path in paths:  # one by one, because each has a size of its own
-        image = _read_image(path, shorter, metadata).to(device)  # (H, W, C)
+        pixels = _read_image(path, lambda data: read_whole(data, shorter, metadata.preprocessing))
+        image = torch.from_numpy(pixels.copy()).to(device)  # (H, W, C)
         views = torch.stack([image, image.flip(1)] if mirrored else [image])
         logits = model(normalise(views, metadata.preprocessing))
         rows.append(softmax(logits, metadata.temperature).mean(dim=0).cpu())
@@ -132,18 +147,29 @@ def format_row(metadata: CheckpointMetadata, test_scales: str, probabilities: Te
     return f"| {name} | {train_scale} | {test_scales} | {top_1:.1f} | {top_5:.1f} |\n"
 
 
-def _check_held_out(folder: Path, metadata: CheckpointMetadata) -> None:
-    name, _, path = str(metadata.recipe.get("data", "")).partition(":")
-    seen = (Path(path), Path(path) / "train") if name == "folder" else ()
-    if folder.resolve() in [where.resolve() for where in seen]:
-        raise DataError(f"{folder} is what the network was trained on; give images that it has not seen")
+def _check_unseen(files: LabelledFiles, metadata: CheckpointMetadata) -> None:
+    """Raises DataError if most of the training images that the checkpoint remembers are among the files.
+
+    A folder is known by its images, because it can have another name than when the network was trained.
+    """
+    remembered = set(str(metadata.dataset.get(TRAINING_SAMPLE, "")).split())
+    if not remembered:
+        return
+    found = set()
+    for path, label in zip(files.paths, files.labels, strict=True):
+        pixels = _read_image(path, lambda data: read_pixels(data, metadata.preprocessing))
+        found.add(identify_image(hashlib.sha256(pixels.tobytes()).digest(), metadata.labels[label]))
+    if 2 * len(found & remembered) > len(remembered):
+        first = files.paths[0]
+        raise DataError(f"{first} and others are what the network was trained on; give images that it has not seen")
 
 
-def _read_image(path: Path, shorter: int, metadata: CheckpointMetadata) -> Tensor:
+def _read_image(path: Path, decode: Callable[[bytes], Pixels]) -> Pixels:
+    """What `decode` makes of the file. Raises DataError where it cannot be read."""
     try:
-        return torch.from_numpy(read_whole(path.read_bytes(), shorter, metadata.preprocessing).copy())
+        return decode(path.read_bytes())
     except (OSError, ImageFault) as error:
-        raise DataError(f"{path} cannot be read as an image ({one_line_message(error)})") from error
+        raise DataError(f"{path} {describe_fault(path, error)}") from error
 
 
 def _choose_scales(given: tuple[int, ...] | None, metadata: CheckpointMetadata) -> tuple[int, ...]:
@@ -162,7 +188,7 @@ def _parser() -> Parser:
         "training.multiscale",
         "Evaluate a VGG as the paper does, on whole held-out images at several scales, and print its table.",
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="what `python -m training` wrote")
+    parser.add_argument("checkpoint", type=parse_path, metavar="CHECKPOINT", help="what `python -m training` wrote")
     parser.add_argument(
         "--scales",
         type=_parse_integers,

@@ -1,17 +1,22 @@
 """What a run shows while it works: a live bar on a terminal, else one plain line an epoch."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from training.data.dataset import Dataset
+from training.data.items import list_some
+from training.data.splits import Duplicates
 from training.loop import Record, Step
+from training.results import name_data
+from training.streams import TolerantStream
 
 T = TypeVar("T")
+MAX_NAMED = 20  # of the images that were left out
 
 
 class Display:
@@ -28,22 +33,31 @@ class Display:
             self.progress.update(self.task, completed=count, state=f"{count}/{total}")
             yield item
 
-    def _unreadable(self, paths: Sequence[Path]) -> None:
-        for path in paths:
-            self._print(f"left out, cannot be read as an image: {path}")
-        if paths:
-            self._print(f"left out {len(paths)} unreadable images")
-
     def dataset(self, dataset: Dataset) -> None:
-        """What there is to learn from, what was left out, and what is wrong with how it is split."""
-        self._unreadable(dataset.unreadable)
-        self._print("  ".join(f"{name} {len(split)}" for name, split in dataset.splits.items()) + " images")
-        if "calibration" not in dataset.splits:
-            self._print("no calibration split, so there will be no prediction sets")
-        for split, count in dataset.duplicates.counts.items():
-            self._print(f"{count} images of {split} have the same pixels as others outside of it")
-        for split, name, other, other_name in dataset.duplicates.examples:
-            self._print(f"the same pixels: {split} {name} and {other} {other_name}")
+        """What was understood of the data: labels, splits, what was passed over or left out, and what is doubtful."""
+        self._print(f"{name_data(dataset.name)}: {len(dataset.labels):,} labels: {list_some(dataset.labels, 8)}")
+        for name, origin in dataset.origins.items():
+            images = f"{len(dataset.splits[name]):7,} images" if name in dataset.splits else " " * 14
+            self._print(f"  {name:11} {images}  {origin}")
+        for note in dataset.notes:
+            self._print(f"  {note}")
+        for path in dataset.unreadable[:MAX_NAMED]:
+            self._print(f"  left out, cannot be read as an image: {path}")
+        if dataset.unreadable:
+            self._print(f"  left out, unreadable images: {len(dataset.unreadable):,}")
+        self._duplicates(dataset.duplicates)
+
+    def _duplicates(self, duplicates: Duplicates) -> None:
+        for split, count in duplicates.counts.items():
+            self._print(f"  {count:,} images of {split} have the same pixels as others outside of it")
+        for split, name, other, other_name in duplicates.examples:
+            self._print(f"  the same pixels: {split} {name} and {other} {other_name}")
+        if duplicates.conflicts:
+            self._print(
+                f"  {duplicates.conflicts:,} images have the pixels of another in their split, but another label"
+            )
+        for split, name, label, other_name, other_label in duplicates.conflict_examples:
+            self._print(f"  the same pixels: {split} {name} ({label}) and {other_name} ({other_label})")
 
     def start(self, line: str) -> None:
         """What was taken of the weights that the run starts from."""
@@ -68,7 +82,12 @@ class Display:
         self._print(f"{name}  {line}" if name else line)
 
     def _print(self, line: str) -> None:
-        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.progress.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def open_console(*, quiet: bool = False) -> Console:
+    """A console on stderr. A reader of stderr that goes away does not end the run."""
+    return Console(file=cast(IO[str], TolerantStream(sys.stderr)), quiet=quiet)
 
 
 @contextmanager

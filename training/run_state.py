@@ -9,16 +9,19 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
 from models.files import replace_atomically
 from training.errors import TrainingError, one_line_message
 
-FORMAT = 1
-SUFFIX = ".state"
+FORMAT = 2
+# Settings that name files. A run goes on with the same contents, wherever they lie now.
+PLACES = ("data", "init")
+IDENTITY_DIGITS = 16
 
 State = dict[str, Any]
 
@@ -49,8 +52,14 @@ class StateFile:
         """Replaces the state atomically. Raises StateError."""
         try:
             with replace_atomically(self.path) as file:
-                torch.save({"format": FORMAT, **state}, file)
-        except (OSError, RuntimeError) as error:  # torch's own writer raises the latter on a full disk
+                writer = _Writer(file)
+                try:
+                    torch.save({"format": FORMAT, **state}, cast(IO[bytes], writer))
+                except RuntimeError:  # what torch makes of an error in writing does not say that the disk is full
+                    if writer.error:
+                        raise writer.error from None
+                    raise
+        except (OSError, RuntimeError) as error:
             raise StateError(f"{self.path} cannot be written: {one_line_message(error)}") from error
         self.written = self.clock()
 
@@ -82,6 +91,71 @@ class StateFile:
                 f"{self.path.parent} has {free / 2**20:,.0f} MiB free, but the run's state and its checkpoint "
                 f"take up to {need / 2**20:,.0f} MiB"
             )
+
+
+class _Writer:
+    """Passes what torch writes on to a file, and keeps the file's error, of which torch makes one of its own."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """What a run must have in common with the state that it goes on from.
+
+    `recipe` are its settings, `fingerprint` is that of its data, and `init_version` is the version of the checkpoint
+    that it started from, empty if there is none. `images` are the names of all images by their identities in hex.
+    """
+
+    recipe: dict[str, Any]
+    fingerprint: str
+    init_version: str
+    images: dict[str, str]
+
+    def to_state(self) -> State:
+        """The same as primitives and a tensor."""
+        identities = bytes.fromhex("".join(self.images))
+        return {
+            "recipe": self.recipe,
+            "fingerprint": self.fingerprint,
+            "init_version": self.init_version,
+            "images": torch.frombuffer(bytearray(identities or b"\0"), dtype=torch.uint8),
+        }
+
+    def check_same(self, state: State) -> None:
+        """Raises StateError, which says what differs, if the state is of another run."""
+        for name, value in self.recipe.items():
+            if name not in PLACES and state["recipe"].get(name) != value:
+                raise StateError(f"{name} is {value!r}, but the unfinished run has {state['recipe'].get(name)!r}")
+        if state["init_version"] != self.init_version:
+            raise StateError(
+                f"init is {self.recipe['init']!r} of version {self.init_version or 'none'},"
+                f" but the unfinished run began with version {state['init_version'] or 'none'}"
+            )
+        if state["fingerprint"] != self.fingerprint:
+            changes = self._describe_changes(state["images"].numpy().tobytes().hex())
+            raise StateError(f"{self.recipe['data']} has changed since the unfinished run began: {changes}")
+
+    def _describe_changes(self, before: str) -> str:
+        known = {before[i : i + IDENTITY_DIGITS] for i in range(0, len(before), IDENTITY_DIGITS)}
+        new = [name for identity, name in self.images.items() if identity not in known]
+        gone = len(known - self.images.keys())
+        if not new and not gone:
+            return "the same images are in other splits, or more than once"
+        example = f", such as {new[0]}" if new else ""
+        return f"{len(new):,} images are new or changed{example}; {gone:,} are gone or changed"
 
 
 class StopFlag:

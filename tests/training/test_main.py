@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from models.checkpoint import read_checkpoint
+from tests.fakes.folders import fill
+from tests.fakes.images import random_image
 from tests.fakes.imports import loaded_by
 from training.__main__ import main
 from training.recipe import recipe_fields
@@ -57,7 +59,8 @@ def test_a_place_that_cannot_be_written_is_found_first(tmp_path: Path, capsys: p
 
 def test_data_that_cannot_be_trained_on_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A fault of the data ends with status 1 and one line."""
-    assert main(["--data", f"folder:{tmp_path}", "--out", str(tmp_path / "a.safetensors")]) == 1
+    (tmp_path / "pets").mkdir()
+    assert main(["--data", f"folder:{tmp_path}/pets", "--out", str(tmp_path / "a.safetensors")]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert "no class folders" in line
 
@@ -122,6 +125,94 @@ def test_a_run_that_is_stopped_can_go_on(
     assert main([*command, "--resume"]) == 0
     assert read_checkpoint(out).metadata.history
     assert not out.with_suffix(".state").exists()
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """A small data set."""
+    return fill(tmp_path / "pets", {"cat": 6, "dog": 6})
+
+
+SMALL = ["--epochs", "1", "--width", "0.125", "--size", "32", "--batch-size", "4", "--device", "cpu"]
+
+
+def stop_at_a_step(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("training.progress.Display.step", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        assert main(command) == 128 + signal.SIGTERM
+
+
+def test_a_run_resumes_by_content(
+    pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A changed folder and a replaced --init are refused, saying what changed; moved ones go on."""
+    first, start, out = (tmp_path / f"{name}.safetensors" for name in ("first", "start", "out"))
+    assert main(["--data", f"folder:{pets}", "--out", str(first), *SMALL]) == 0
+    start.write_bytes(first.read_bytes())
+    command = ["--out", str(out), "--init", str(start), *SMALL]
+    stop_at_a_step([*command, "--data", f"folder:{pets}"], monkeypatch)
+
+    random_image(99).save(pets / "cat" / "new.png")
+    assert main([*command, "--data", f"folder:{pets}", "--resume"]) == 1
+    assert "1 images are new or changed, such as cat/new.png; 0 are gone" in capsys.readouterr().err
+    (pets / "cat" / "new.png").unlink()
+
+    assert main(["--data", f"folder:{pets}", "--out", str(start), *SMALL, "--seed", "1"]) == 0
+    assert main([*command, "--data", f"folder:{pets}", "--resume"]) == 1
+    assert "but the unfinished run began with version" in capsys.readouterr().err
+
+    moved = pets.rename(tmp_path / "dogs")
+    command = ["--out", str(out), "--init", str(first), *SMALL]
+    assert main([*command, "--data", f"folder:{moved}", "--resume"]) == 0
+    recipe = read_checkpoint(out).metadata.recipe
+    assert (recipe["data"], recipe["init"]) == ("folder:dogs", "first.safetensors")
+
+
+def test_the_owner_s_files_stay(pets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A checkpoint beside the data under the folder's name would put its report into the data."""
+    (pets / "README.md").write_text("the owner's own notes")
+    assert main(["--data", f"folder:{pets}", "--out", f"{pets}.safetensors", *SMALL]) == 2
+    assert "out's report is" in capsys.readouterr().err
+    assert (pets / "README.md").read_text() == "the owner's own notes"
+    assert sorted(path.name for path in pets.parent.iterdir()) == ["pets"]
+
+
+def test_two_runs_do_not_write_to_one_place(
+    pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one is refused at once, with the first one's process and the lock's file."""
+    command = ["--data", f"folder:{pets}", "--out", str(tmp_path / "a.safetensors"), *SMALL]
+    monkeypatch.setattr("training.progress.Display.epoch", lambda *_: statuses.append(main([*command, "--resume"])))
+    statuses: list[int] = []
+    assert main(command) == 0
+    assert statuses == [2]
+    assert f"process {os.getpid()} holds {tmp_path / 'a.lock'}" in capsys.readouterr().err
+    assert not (tmp_path / "a.lock").exists()
+
+
+def test_a_report_that_cannot_be_written_can_be_made_up_for(
+    pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checkpoint is there, the line says so, and --resume writes the rest without training."""
+    out, report = tmp_path / "a.safetensors", tmp_path / "a"
+    command = ["--data", f"folder:{pets}", "--out", str(out), "--save-held-out", str(tmp_path / "held"), *SMALL]
+    (report / "report.html").mkdir(parents=True)
+    (report / "README.md").write_text('library_name: "vggserve"')
+    assert main(command) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"error: {out} is written, but not all that belongs to it (")
+    assert read_checkpoint(out).metadata.history
+    (report / "report.html").rmdir()
+    assert main([*command, "--resume"]) == 0
+    assert (report / "report.html").is_file()
+    assert len(list((tmp_path / "held").rglob("*.png"))) == 2
+
+
+def test_minutes_between_states_are_a_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no time is refused."""
+    for minutes in ("nan", "inf", "-1"):
+        assert main(["--data", "digits", "--out", str(tmp_path / "a.safetensors"), "--save-every", minutes]) == 2
+        assert f"save_every is {float(minutes)}" in capsys.readouterr().err
 
 
 def test_a_checkpoint_can_be_started_from(tmp_path: Path) -> None:

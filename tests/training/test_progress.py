@@ -4,13 +4,15 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+import torch
 from rich.console import Console
 
 from models.preprocess import Preprocessing
-from training.data.dataset import Dataset
+from training.data.dataset import Dataset, Split
 from training.data.splits import Duplicates
 from training.loop import Step
-from training.progress import display
+from training.progress import display, open_console
 
 RECORD = {
     "epoch": 3,
@@ -61,7 +63,7 @@ def test_what_was_left_out_is_named_and_counted() -> None:
     first, second, last = [line for line in file.getvalue().splitlines() if "left out" in line]
     assert first.endswith("cat/[red]1.jpg")
     assert second.endswith("dog/2.jpg")
-    assert last == "left out 2 unreadable images"
+    assert last == "  left out, unreadable images: 2"
 
 
 def test_images_that_are_in_two_splits_are_told() -> None:
@@ -70,5 +72,42 @@ def test_images_that_are_in_two_splits_are_told() -> None:
     with display(Console(file=file, width=20)) as show:
         show.dataset(replace(EMPTY, duplicates=Duplicates({"val": 7}, (("val", "b/1.png", "train", "a/2.png"),))))
     lines = file.getvalue().splitlines()
-    assert "7 images of val have the same pixels as others outside of it" in lines
-    assert "the same pixels: val b/1.png and train a/2.png" in lines
+    assert "  7 images of val have the same pixels as others outside of it" in lines
+    assert "  the same pixels: val b/1.png and train a/2.png" in lines
+
+
+def test_what_was_understood_of_the_data_is_said(tmp_path: Path) -> None:
+    """Labels, the images of each split and where they come from, what was passed over, and what contradicts itself."""
+    labels = tuple("abcdefghij")
+    images = torch.zeros(3, 32, 32, 3, dtype=torch.uint8)
+    conflicts = Duplicates({}, (), 1, (("train", "b/1.png", "b", "a/2.png", "a"),))
+    splits = {"train": Split(images, torch.tensor([0, 1, 2]))}
+    origins = {"train": "given", "test": "none, because there are too few"}
+    named = replace(EMPTY, name=f"folder:{tmp_path}/:cat:", labels=labels, splits=splits)
+    dataset = replace(named, duplicates=conflicts, origins=origins, notes=("passed over (1): .x",))
+    file = io.StringIO()
+    with display(Console(file=file, width=20)) as show:
+        show.dataset(dataset)
+    assert file.getvalue().splitlines() == [
+        "folder::cat:: 10 labels: a, b, c, d, e, f, g, h and 2 more",
+        "  train             3 images  given",
+        "  test                        none, because there are too few",
+        "  passed over (1): .x",
+        "  1 images have the pixels of another in their split, but another label",
+        "  the same pixels: train b/1.png (b) and a/2.png (a)",
+    ]
+
+
+class GoneReader(io.StringIO):
+    """A pipe whose reader has gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of hours goes on when its log is closed."""
+    monkeypatch.setattr("sys.stderr", GoneReader())
+    with display(open_console()) as show:
+        show.epoch(RECORD)
+        show.epoch(RECORD)

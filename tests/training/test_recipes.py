@@ -15,7 +15,7 @@ from training.recipes import RECIPES, make_recipe
 @pytest.mark.parametrize("data", DATA_SETS)
 def test_every_recipe_is_sound_for_every_data_set(data: str, name: str) -> None:
     """The settings exist, lie in their ranges, and name a network that can be built."""
-    recipe = make_recipe("folder:x" if data == "folder" else data, {}, name)
+    recipe = make_recipe(f"{data}:x" if DATA_SETS[data].needs_path else data, {}, name)
     assert recipe.network(10).num_classes == 10
 
 

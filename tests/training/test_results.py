@@ -1,6 +1,10 @@
 """The metadata of a run's checkpoint: which split gives which result."""
 
+import copy
+import math
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +12,11 @@ import torch
 from models.metadata import CheckpointMetadata
 from tests.fakes.runs import ALONE, Killer, digits
 from training.data.dataset import Dataset, Split
+from training.errors import TrainingError
 from training.evaluation.calibration import CalibrationError
 from training.loop import Trained, train
 from training.recipe import Recipe
-from training.results import build_metadata, check_calibration
+from training.results import TRAINING_SAMPLE, build_metadata, check_calibration, name_data
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +73,51 @@ def test_the_metadata_describe_the_data_set(run: tuple[Trained, Dataset, Recipe]
     }
     assert metadata.dataset["duplicates"] == dataset.duplicates.counts
     assert metadata.recipe["calibration"] == recipe.calibration
+
+
+def test_no_folder_of_the_machine_is_recorded(run: tuple[Trained, Dataset, Recipe], tmp_path: Path) -> None:
+    """Data and starting checkpoint are known by their last name, and by what is in them."""
+    trained, dataset, recipe = run
+    data = f"folder:{tmp_path}/pets/"
+    metadata, _ = build_metadata(trained, replace(dataset, name=data), recipe.with_settings(data=data))
+    assert metadata.recipe["data"] == metadata.dataset["name"] == "folder:pets"
+    assert str(tmp_path) not in repr(metadata)
+    sample = metadata.dataset[TRAINING_SAMPLE].split()
+    assert len(sample) == 16
+    assert set(sample) <= dataset.images["train"].keys()
+    assert name_data("digits") == "digits"
+
+
+def broken_history(trained: Trained, dataset: Dataset) -> tuple[Trained, Dataset]:
+    return replace(trained, history=({**trained.history[0], "val_accuracy": math.nan},)), dataset
+
+
+def broken_weights(trained: Trained, dataset: Dataset) -> tuple[Trained, Dataset]:
+    model = copy.deepcopy(trained.model)
+    list(model.parameters())[-1].data[0] = -math.inf
+    return replace(trained, model=model), dataset
+
+
+def broken_logits(trained: Trained, dataset: Dataset) -> tuple[Trained, Dataset]:
+    model = copy.deepcopy(trained.model)
+    list(model.parameters())[-1].data.fill_(math.nan)
+    return replace(trained, model=model), dataset
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (broken_history, "epoch 1 val_accuracy is nan, but must be finite, so nothing is written"),
+        (broken_weights, "are not finite"),
+        (broken_logits, "the logits are not finite for images of val, so nothing is written"),
+    ],
+)
+def test_what_is_not_finite_is_never_written(
+    run: tuple[Trained, Dataset, Recipe],
+    change: Callable[[Trained, Dataset], tuple[Trained, Dataset]],
+    message: str,
+) -> None:
+    """Weights, logits, metrics and history: the line names what is not finite."""
+    trained, dataset = change(*run[:2])
+    with pytest.raises(TrainingError, match=message):
+        build_metadata(trained, dataset, run[2])

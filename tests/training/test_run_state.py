@@ -1,7 +1,9 @@
 """Runs that are cut off: what is kept, that they go on as if nothing had been, and what is refused."""
 
 import os
+import resource
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +13,7 @@ import torch
 from models.files import replace_atomically
 from tests.fakes.runs import ALONE, KilledError, Killer, digits
 from training.loop import Record, Step, Trained, train
-from training.run_state import StateError, StateFile, StopFlag, StoppedError, stop_on_signals
+from training.run_state import RunIdentity, StateError, StateFile, StopFlag, StoppedError, stop_on_signals
 
 NEVER = float("inf")
 
@@ -97,6 +99,42 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
         train(dataset, recipe, ALONE, Killer(), state_file=StateFile(tmp_path / "a.state", NEVER))
 
 
+SETTINGS = {"data": "folder:/a/pets", "init": "/a/b.safetensors", "lr": 0.1}
+SAME = RunIdentity(SETTINGS, "f1", "v1", {"0a" * 8: "cat/0.png"})
+
+
+def test_what_has_moved_is_the_same() -> None:
+    """Data and starting checkpoint are compared by content, so they may lie elsewhere."""
+    moved = replace(SAME, recipe={**SETTINGS, "data": "folder:/b/dogs", "init": "/b/c.safetensors"})
+    moved.check_same(SAME.to_state())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"init_version": "v2"}, "of version v2, but the unfinished run began with version v1$"),
+        ({"init_version": ""}, "of version none, but the unfinished run began with version v1$"),
+        (
+            {"fingerprint": "f2"},
+            "/a/pets has changed .*: the same images are in other splits, or more than once$",
+        ),
+        (
+            {"fingerprint": "f2", "images": {"0a" * 8: "cat/0.png", "0b" * 8: "cat/1.png"}},
+            r": 1 images are new or changed, such as cat/1\.png; 0 are gone or changed$",
+        ),
+        (
+            {"fingerprint": "f2", "images": {"0b" * 8: "cat/0.png"}},
+            r": 1 images are new or changed, such as cat/0\.png; 1 are gone or changed$",
+        ),
+        ({"fingerprint": "f2", "images": {}}, ": 0 images are new or changed; 1 are gone or changed$"),
+    ],
+)
+def test_what_has_changed_is_said(changes: dict[str, Any], message: str) -> None:
+    """A replaced checkpoint and changed images under the same name are another run."""
+    with pytest.raises(StateError, match=message):
+        replace(SAME, **changes).check_same(SAME.to_state())
+
+
 class Clock:
     """A clock that stands still until it is told."""
 
@@ -168,6 +206,22 @@ def test_a_full_disk_is_found_before_training(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(free=2**20))
     with pytest.raises(StateError, match=r"has 1 MiB free, but the run's state and its checkpoint take up to \d+ MiB"):
         train(dataset, recipe, ALONE, Killer(1), state_file=StateFile(tmp_path / "a.state", NEVER))
+
+
+def test_a_disk_that_fills_is_said_plainly(tmp_path: Path) -> None:
+    """torch's own words speak of positions in a container. The last state stays."""
+    kept = StateFile(tmp_path / "a.state", NEVER)
+    kept.write({"done": 1})
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(StateError, match=r"a\.state cannot be written: \[Errno 27\] File too large$"):
+            kept.write({"weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert kept.read() == {"done": 1}
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.state"]
 
 
 class Usage(NamedTuple):

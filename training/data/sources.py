@@ -4,7 +4,7 @@ To add a data set, write its loader and add a line to DATA_SETS. A data set of t
 loader of its own, but a line in `_load_torchvision`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,23 +12,12 @@ from typing import Any
 
 from PIL import Image
 
-from training.errors import TrainingError, one_line_message
+from training.data.folders import read_folder
+from training.data.items import DataError, Item, Source
+from training.data.listed import read_csv_file, read_image_folder
+from training.errors import one_line_message
 
-SPLITS = ("train", "val", "calibration", "test")
-
-Item = tuple[Path | Image.Image, int]  # an image, opened or not, and its label's index
-
-
-class DataError(TrainingError):
-    """Data that cannot be trained on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The classes' names by index, and the images of `train` and of those other SPLITS that the source has."""
-
-    labels: tuple[str, ...]
-    parts: dict[str, list[Item]]
+FOLDER_DEFAULTS: dict[str, Any] = {"size": 224, "batch_size": 64}  # of images that people have
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +33,7 @@ class DataSet:
 
 
 def parse_data(data: str) -> tuple[str, str]:
-    """`NAME` or `folder:PATH` as (name, path). Raises ValueError, naming the data sets."""
+    """`NAME` or `NAME:PATH` as (name, path). Raises ValueError, naming the data sets."""
     name, _, path = data.partition(":")
     if name not in DATA_SETS or DATA_SETS[name].needs_path != bool(path):
         raise ValueError(f"data is {data!r}, but must be one of {list_data_sets()}")
@@ -90,47 +79,6 @@ def _load_torchvision(name: str, _path: str, root: Path) -> Source:
     return Source(tuple(train.classes), {"train": list(train), "test": list(test)})
 
 
-def _load_folder(path: str, _root: Path) -> Source:
-    return read_folder(Path(path))
-
-
-def read_folder(path: Path) -> Source:
-    """PATH/LABEL/..., or PATH/train/LABEL/... and some of PATH/val, PATH/calibration, PATH/test. Raises DataError."""
-    if not path.is_dir():
-        raise DataError(f"{path} is not a folder")
-    folders = {name: path / name for name in SPLITS if (path / name).is_dir()}
-    if not folders:
-        classes = find_class_folders(path)
-        return Source(tuple(classes), {"train": _list_items(classes)})
-    if "train" not in folders:
-        raise DataError(f"{path} has {next(iter(folders))}/, but no train/")
-    parts = {name: find_class_folders(folder) for name, folder in folders.items()}
-    labels = parts["train"].keys()
-    for name, classes in parts.items():
-        if differing := sorted(labels ^ classes.keys()):
-            sides = (f"{label} (only in {'train' if label in labels else name})" for label in differing)
-            raise DataError(f"{path} has class folders that differ between train/ and {name}/: {', '.join(sides)}")
-    return Source(tuple(labels), {name: _list_items(classes) for name, classes in parts.items()})
-
-
-def find_class_folders(folder: Path) -> dict[str, list[Path]]:
-    """The files of each class folder, at any depth, by class name. Hidden files and folders are left out."""
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not names:
-        raise DataError(f"{folder} has no class folders: each label needs a folder of its images")
-    return {name: sorted(_visible_files(folder / name)) for name in names}
-
-
-def _visible_files(folder: Path) -> Iterable[Path]:
-    for path in folder.rglob("*"):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
-
-
-def _list_items(classes: dict[str, list[Path]]) -> list[Item]:
-    return [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
-
-
 DATA_SETS: dict[str, DataSet] = {
     # The packaged digits are small, blurred, white on black, and fill their frame. Digits that people send are none of
     # this. Of black-on-white digits with a margin of 15 %, 99 % are right with shrink, contrast and invert, and 15 %
@@ -157,5 +105,7 @@ DATA_SETS: dict[str, DataSet] = {
     "cifar10": DataSet(partial(_load_torchvision, "cifar10")),
     "cifar100": DataSet(partial(_load_torchvision, "cifar100")),
     "stl10": DataSet(partial(_load_torchvision, "stl10"), {"size": 96}),
-    "folder": DataSet(_load_folder, {"size": 224, "batch_size": 64}, needs_path=True),
+    "folder": DataSet(lambda path, _root: read_folder(Path(path)), FOLDER_DEFAULTS, needs_path=True),
+    "csv": DataSet(lambda path, _root: read_csv_file(Path(path)), FOLDER_DEFAULTS, needs_path=True),
+    "imagefolder": DataSet(lambda path, _root: read_image_folder(Path(path)), FOLDER_DEFAULTS, needs_path=True),
 }

@@ -31,11 +31,12 @@ def write_report(folder: Path, metadata: CheckpointMetadata, version: str, evalu
     pictures = {block.name: block.png for part in contents for block in part.blocks if isinstance(block, Picture)}
 
     folder.mkdir(parents=True, exist_ok=True)
+    # First, because the model card tells a later run that the folder is ours.
+    (folder / "README.md").write_text(model_card(metadata, version, f"../{folder.name}.safetensors"), "utf-8")
     for name in PICTURES:
         (folder / f"{name}.png").unlink(missing_ok=True)
     for name, png in pictures.items():
         (folder / f"{name}.png").write_bytes(png)
-    (folder / "README.md").write_text(model_card(metadata, version, f"../{folder.name}.safetensors"), "utf-8")
     path = folder / "report.html"
     path.write_text(page, "utf-8", errors="backslashreplace")  # a file name can contain bytes that are not UTF-8
     return path

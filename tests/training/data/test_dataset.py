@@ -1,6 +1,7 @@
 """Data sets from folders and packages: what is read, how it is split, and what is refused."""
 
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +14,9 @@ from PIL import Image
 
 from models.image_files import read_pixels
 from models.preprocess import Preprocessing
-from tests.fakes.images import random_image
-from training.data.dataset import Dataset, channel_statistics, load_dataset, write_images
+from tests.fakes.folders import fill
+from training.data.dataset import Dataset, check_writable_labels, load_dataset, write_images
+from training.data.statistics import channel_statistics
 from training.errors import TrainingError
 from training.recipes import make_recipe
 
@@ -27,16 +29,8 @@ def passing(items: Iterable[T], total: int, doing: str) -> Iterable[T]:
 
 
 def load_folder(path: Path, **settings: Any) -> Dataset:
-    return load_dataset(make_recipe(f"folder:{path}", {"size": 32, **settings}), path, passing)
-
-
-def fill(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
-    """Class folders with that many different images each."""
-    for label, count in counts.items():
-        (folder / label).mkdir(parents=True)
-        for i in range(count):
-            random_image(seed + 1000 * len(label) + i).save(folder / label / f"{i}.png")
-    return folder
+    small = {"size": 32, "width": 0.125}
+    return load_dataset(make_recipe(f"folder:{path}", {**small, **settings}), path, passing)
 
 
 def rows(dataset: Dataset, name: str) -> set[bytes]:
@@ -157,8 +151,8 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     [
         ({}, "no class folders"),
         ({"": {"a": 3}}, "a is the only class"),
-        ({"": {"a": 3, "b": 0}}, "b has no readable image"),
-        ({"": {"a": 3, "b": 1}}, "b has no readable image for val"),
+        ({"": {"a": 3, "b": 0}}, "b: no image for the split train"),
+        ({"": {"a": 3, "b": 1}}, "b: no image for the split val, .* a class needs at least two images"),
         ({"val": {"a": 2, "b": 2}}, "has val/, but no train/"),
         ({"train": {"a": 2, "b": 2}, "val": {"a": 1, "c": 1}}, r"b \(only in train\), c \(only in val\)"),
     ],
@@ -216,17 +210,117 @@ def test_a_failed_download_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path
         load_dataset(make_recipe("stl10", {}), tmp_path, passing)
 
 
-def test_more_than_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The error gives both sizes, before anything is read."""
-    fill(tmp_path, {"a": 3, "bb": 3})
-    monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1}.__getitem__)
-    with pytest.raises(TrainingError, match=r"take 0\.0 GiB at a size of 32, but this machine has 0\.0 GiB"):
-        load_folder(tmp_path)
+@pytest.mark.parametrize(
+    ("given", "settings", "message"),
+    [
+        ({"train": {"a": 2, "b": 2}, "val": {"a": 0, "b": 0}}, {}, "the split val has no image; delete its folder"),
+        ({"train": {"a": 3, "b": 3}, "test": {"a": 0, "b": 0}}, {}, "the split test has no image"),
+        ({"train": {"a": 2, "b": 2}, "val": {"a": 1, "b": 0}}, {}, "b: no image for the split val, but every"),
+        ({"": {"a": 0, "b": 0}}, {}, "a, b: no image for the split train, but every class needs one$"),
+        ({"": {"a": 1, "b": 1}}, {}, "a, b: no image for the split val"),
+        ({"": {"a": 9, "b": 9}}, {"val_share": 0.5, "test_share": 0.5}, r"is 1\.1 of each class, but must be below 1"),
+    ],
+)
+def test_a_split_without_images_is_found_before_any_is_read(
+    tmp_path: Path, given: dict[str, dict[str, int]], settings: dict[str, Any], message: str
+) -> None:
+    """The line names the split, and the classes where each of them needs an image."""
+    for name, counts in given.items():
+        fill(tmp_path / name, counts)
+
+    def no_reading(items: Iterable[T], total: int, doing: str) -> Iterable[T]:
+        raise AssertionError(doing)
+
+    recipe = make_recipe(f"folder:{tmp_path}", {"size": 32, **settings})
+    with pytest.raises(TrainingError, match=message):
+        load_dataset(recipe, tmp_path, no_reading)
 
 
-def test_a_label_that_is_no_unicode_text_is_refused_before_training(tmp_path: Path) -> None:
-    """A class folder whose name is not UTF-8 is named, before any image is read."""
-    for name in (b"caf\xe9", b"tea"):
-        (tmp_path / os.fsdecode(name)).mkdir()
-    with pytest.raises(TrainingError, match=r"'caf\\udce9' has a name that is not UTF-8"):
-        load_dataset(make_recipe(f"folder:{tmp_path}", {}), tmp_path, passing)
+@pytest.mark.parametrize(
+    ("split", "label", "message"),
+    [("test", "", "the split test has no image: all 4 were left out"), ("val", "a", "a: no image for the split val")],
+)
+def test_a_split_that_skipping_empties_is_an_error(tmp_path: Path, split: str, label: str, message: str) -> None:
+    """What is left after --skip-unreadable is checked as well."""
+    for name in ("train", "val", "test"):
+        fill(tmp_path / name, {"a": 2, "b": 2}, seed=len(name))
+    for path in (tmp_path / split / label).rglob("*.png"):
+        path.write_bytes(b"not an image")
+    with pytest.raises(TrainingError, match=message):
+        load_folder(tmp_path, skip_unreadable=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (MemoryError(), MemoryError, "^$"),
+        (OSError(5, "Input/output error"), TrainingError, "cannot be read now"),
+        (OSError(24, "Too many open files"), TrainingError, "cannot be read now"),
+    ],
+)
+def test_what_the_machine_cannot_do_is_no_fault_of_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception], message: str
+) -> None:
+    """--skip-unreadable leaves out broken images, and none for want of memory, files or a disk."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("training.data.dataset.preprocess", fail)
+    with pytest.raises(raised, match=message):
+        load_folder(fill(tmp_path, {"a": 3, "b": 3}), skip_unreadable=True)
+
+
+def test_images_with_two_labels_are_reported(tmp_path: Path) -> None:
+    """The same pixels under two labels of one split contradict each other. Names are relative to the data."""
+    fill(tmp_path / "train", {"a": 3, "b": 3})
+    fill(tmp_path / "val", {"a": 1, "b": 1}, seed=50)
+    shutil.copy(tmp_path / "train" / "a" / "0.png", tmp_path / "train" / "b" / "copy.png")
+    found = load_folder(tmp_path, test_share=0.0).duplicates
+    assert found.conflicts == 1
+    assert found.conflict_examples == (("train", "train/b/copy.png", "b", "train/a/0.png", "a"),)
+
+
+def test_names_in_a_checkpoint_are_unicode_text(tmp_path: Path) -> None:
+    """A file's name can hold bytes that are not UTF-8. A checkpoint with them could not be read."""
+    fill(tmp_path, {"a": 3, "b": 3})
+    (tmp_path / "a" / "0.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/a/caf\xe9.png"))
+    names = [name for split in load_folder(tmp_path).images.values() for name in split.values()]
+    assert "a/caf\\udce9.png" in names
+
+
+def test_what_each_split_is_made_of_is_said(tmp_path: Path) -> None:
+    """Given, or a share of train; and why one is missing, or lacks a class."""
+    fill(tmp_path, {"a": 9, "b": 2})
+    dataset = load_folder(tmp_path, seed=3)
+    assert dataset.origins == {
+        "train": "given, without val and test",
+        "val": "0.1 of each class of train, by seed 3",
+        "calibration": "none, because calibration_share 0.1 of 11 images is fewer than 20; "
+        "there will be no prediction sets",
+        "test": "0.1 of each class of train, by seed 3",
+    }
+    assert dataset.notes == ("test has no image of 1 classes: b",)
+    origins = load_folder(tmp_path, test_share=0.0, calibration_share=0.0).origins
+    assert (origins["test"], origins["calibration"]) == (
+        "none, because test_share is 0",
+        "none, because calibration_share is 0",
+    )
+
+
+def test_more_than_the_memory_is_refused_before_reading(tmp_path: Path) -> None:
+    """First the images, then the images and the network's training: how much, and what needs less."""
+    fill(tmp_path, {"a": 3, "b": 3})
+    recipe = make_recipe(f"folder:{tmp_path}", {"size": 512, "width": 0.125, "batch_size": 8})
+    with pytest.raises(TrainingError, match=r"^6 images at a size of 512 take 4 MiB of memory, but 4 MiB are free;"):
+        load_dataset(recipe, tmp_path, passing, available=lambda: 4 * 2**20)
+    with pytest.raises(TrainingError, match=r"and training vgg16_bn on them take .* batch_size below 8, a smaller"):
+        load_dataset(recipe, tmp_path, passing, available=lambda: 9 * 2**20)
+
+
+def test_labels_that_are_no_folder_s_name_are_refused(tmp_path: Path) -> None:
+    """A table can have a label that leads out of the folder of held-out images."""
+    for label in ("../x", "a/b", "..", "x" * 256):
+        with pytest.raises(TrainingError, match="cannot be the name of a folder there"):
+            check_writable_labels(("cat", label), tmp_path)
+    check_writable_labels(("cat", "dog"), tmp_path)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from training.data.sources import Item
+from training.data.items import Item
 from training.data.splits import complete_splits, find_duplicates
 from training.recipes import make_recipe
 
