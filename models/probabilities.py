@@ -11,6 +11,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from models.decisions import DecisionTable
+
 KINDS = ("lac", "aps")
 # A table of 999 scores has 1,000 intervals. So a coverage of up to three decimals gets the same threshold from the
 # table as from all the scores.
@@ -22,14 +24,16 @@ class Calibration:
     """What was measured on `images` labelled images that the network was not trained on.
 
     `scores` is the table of the labels' conformal scores of that `kind` (see `ranked_scores`). `energies` is the table
-    of the images' energies (see `models.typicality.energy`). Both are ascending and come from `quantile_table`. Raises
-    ValueError with the field, its value and the allowed range.
+    of the images' energies (see `models.typicality.energy`). Both are ascending and come from `quantile_table`.
+    `decisions` is None in checkpoints from before there were decisions. Raises ValueError with the field, its value and
+    the allowed range.
     """
 
     kind: str
     images: int
     scores: tuple[float, ...]
     energies: tuple[float, ...]
+    decisions: DecisionTable | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -36,6 +36,10 @@ class PredictQuery:
         Annotated[float, Field(gt=0, lt=1)] | SkipJsonSchema[None],
         Field(description="adds to each prediction a prediction set of this coverage"),
     ] = None
+    max_error: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | SkipJsonSchema[None],
+        Field(description="adds to each prediction a decision: of those accepted, at most this share is wrong"),
+    ] = None
 
     def count_top_labels(self, classes: int) -> int:
         """The number of labels in `top` for a model of that many classes."""
@@ -48,10 +52,13 @@ _NUMBER = TypeAdapter(float)
 PREDICT_SCHEMAS: dict[str, dict[str, Any]] = _ADAPTER.json_schema()["properties"]  # by the parameter's name
 
 
-def read_predict_query(parameters: QueryParams, classes: int, *, calibrated: bool) -> PredictQuery:
+def read_predict_query(
+    parameters: QueryParams, classes: int, *, calibrated: bool, decides: bool = False
+) -> PredictQuery:
     """The query of a request to a model of that many classes. Unknown parameters are ignored.
 
-    Raises InvalidParameter for a value out of its range, and for a coverage if the checkpoint has no calibration.
+    `calibrated` says whether the checkpoint has a calibration, `decides` whether it has a table of decisions. Raises
+    InvalidParameter for a value out of its range, and for a coverage or a largest error without what it needs.
     """
     items = parameters.multi_items()
     if not items:
@@ -67,6 +74,10 @@ def read_predict_query(parameters: QueryParams, classes: int, *, calibrated: boo
     if query.coverage is not None and not calibrated:
         raise InvalidParameter(
             f"coverage is {values['coverage']!r}, but the checkpoint has no calibration, which prediction sets need."
+        )
+    if query.max_error is not None and not decides:
+        raise InvalidParameter(
+            f"max_error is {values['max_error']!r}, but the checkpoint has no calibration for decisions."
         )
     return query
 

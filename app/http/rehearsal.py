@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from app.serving.pipeline import LoadedModel
 
 COVERAGES = (0.5, 0.9, 0.999)
+MAX_ERROR = 0.05
 
 
 def check_answers(model: "LoadedModel", settings: Settings) -> None:
     """Builds and serialises the answers of `/predict`, with and without `coverage`, and of `/model`.
+
+    An answer has a decision where the checkpoint has a table of them.
 
     Raises ValueError with one line that names the checkpoint where that fails on any replica.
     """
@@ -39,7 +42,9 @@ def _predict_golden(model: "LoadedModel", classifier: "Classifier", coverage: fl
 
     labels = model.metadata.labels
     [prediction] = classifier.make_predictions(classifier.run_golden_batch(1))
-    prediction_set = make_prediction_set(prediction, model.metadata.calibration, coverage)
+    calibration = model.metadata.calibration
+    prediction_set = make_prediction_set(prediction, calibration, coverage)
+    threshold = calibration.decisions.find_threshold(MAX_ERROR) if calibration and calibration.decisions else None
     outcome = Classification(TimedPrediction(prediction, 0.0, 0.0, 0.0), prediction_set)
-    fields = prediction_fields(outcome, labels, len(labels), coverage, filename="golden.png")
+    fields = prediction_fields(outcome, labels, len(labels), coverage, "golden.png", threshold)
     return to_json({"model": model_id_fields(model), "predictions": [fields]})

@@ -107,8 +107,11 @@ async def predict(request: Request) -> Response:
     deadline = started + read_timeout(request.headers.get("x-request-timeout"), settings.request_timeout)
     with service.pipeline() as pipeline, service.body_memory.reserve() as reservation:
         model = pipeline.model
-        labels, calibrated = model.metadata.labels, model.metadata.calibration is not None
-        query = read_predict_query(request.query_params, len(labels), calibrated=calibrated)
+        labels, calibration = model.metadata.labels, model.metadata.calibration
+        decisions = calibration and calibration.decisions
+        query = read_predict_query(
+            request.query_params, len(labels), calibrated=calibration is not None, decides=decisions is not None
+        )
         pipeline.queue.check_capacity()  # a body that will be refused need not be read
         async with fail_after(deadline):
             uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, reservation)
@@ -116,8 +119,9 @@ async def predict(request: Request) -> Response:
             outcomes = await pipeline.classify([upload.data for upload in uploads], deadline, query.coverage)
     raise_if_all_failed(outcomes)
     top_k = query.count_top_labels(len(labels))
+    threshold = decisions.find_threshold(query.max_error) if decisions and query.max_error is not None else None
     predictions = [
-        prediction_fields(outcome, labels, top_k, query.coverage, upload.filename)
+        prediction_fields(outcome, labels, top_k, query.coverage, upload.filename, threshold)
         for outcome, upload in zip(outcomes, uploads, strict=True)
     ]
     times = times_in_ms(outcomes, started)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.decisions import make_decision_table
 from models.probabilities import Calibration, quantile_table, ranked_scores, softmax
 from models.typicality import energy, typicality
 from training.errors import TrainingError
@@ -47,10 +48,12 @@ def calibrate(logits: Tensor, labels: Tensor, kind: str = DEFAULT_KIND) -> tuple
     if not bool(logits.isfinite().all()):
         raise CalibrationError("the network gives logits that are not finite for images of the calibration split")
     temperature = fit_temperature(logits, labels)
-    ranked, scores = ranked_scores(softmax(logits, temperature), kind)
+    probabilities = softmax(logits, temperature)
+    ranked, scores = ranked_scores(probabilities, kind)
     label_scores = scores[ranked == labels[:, None]]  # (N,): each row contains its label once
     tables = {"scores": quantile_table(label_scores.tolist()), "energies": quantile_table(energy(logits).tolist())}
-    return temperature, Calibration(kind=kind, images=len(labels), **tables)
+    decisions = make_decision_table(probabilities.amax(dim=1).tolist(), (ranked[:, 0] == labels).tolist())
+    return temperature, Calibration(kind=kind, images=len(labels), **tables, decisions=decisions)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

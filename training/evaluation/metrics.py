@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.decisions import DecisionTable
 from models.normalise import normalise
 from models.preprocess import Preprocessing
 from models.probabilities import Calibration, prediction_sets, softmax
 
 COVERAGES = (0.8, 0.9, 0.95, 0.99)
+MAX_ERRORS = (0.005, 0.01, 0.02, 0.05)
 ECE_BINS = 15
 
 
@@ -58,6 +60,18 @@ class CoverageResult:
     coverage: float
     empirical: float
     mean_size: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionResult:
+    """A requested `max_error` and what a split shows of it.
+
+    `accepted` is the number of images whose prediction is accepted, `wrong` the number of wrong ones among them.
+    """
+
+    max_error: float
+    accepted: int
+    wrong: int
 
 
 @torch.inference_mode()
@@ -138,3 +152,12 @@ def measure_coverage(
     sets = prediction_sets(probabilities, calibration, coverage)
     covered = [label in labels_of_set for label, labels_of_set in zip(labels.tolist(), sets, strict=True)]
     return CoverageResult(coverage, sum(covered) / len(covered), sum(map(len, sets)) / len(sets))
+
+
+def measure_decision(
+    probabilities: Tensor, labels: Tensor, decisions: DecisionTable, max_error: float
+) -> DecisionResult:
+    """Decides for each image, from its (K,) probabilities, and counts the wrong ones among the accepted."""
+    confidences, predicted = probabilities.max(dim=1)
+    accepted = confidences.double() >= decisions.find_threshold(max_error).probability
+    return DecisionResult(max_error, int(accepted.sum()), int((accepted & (predicted != labels)).sum()))

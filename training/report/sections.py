@@ -5,6 +5,7 @@ Owns what the report says about an evaluation and about the training history.
 
 from collections.abc import Mapping, Sequence
 
+from models.decisions import CONFIDENCE
 from training.evaluation.errors import (
     coverage_interval,
     most_confused,
@@ -136,6 +137,30 @@ def describe_prediction_sets(evaluation: Evaluation) -> Section:
     picture = Picture("coverage", plots.plot_coverage(results, intervals), f"{alt}.")
     header = ("requested coverage", "empirical coverage", "95% interval", "mean labels per set")
     return Section(title, (Text(note), picture, Table(header, rows, numeric_from=0)))
+
+
+def describe_decisions(evaluation: Evaluation) -> Section:
+    """Requested and empirical errors of accepted predictions, and how many are accepted."""
+    title, results = "Answer or defer", evaluation.decision_results
+    if not results:
+        return Section(title, (Text("There is no calibration for decisions."),))
+    note = (
+        "A prediction is accepted if the probability of its top label is high enough for a requested largest error. Of "
+        f"the accepted predictions at most that share is wrong. With a probability of {CONFIDENCE:.0%}, a calibration "
+        "gives a threshold that keeps this promise for all images of its kind."
+    )
+    total = len(evaluation.split)
+    rows = []
+    for result in results:
+        share, accepted = f"{result.accepted / total:.1%}", result.accepted
+        if accepted:
+            low, high = wilson_interval(result.wrong, accepted)
+            errors = (f"{result.wrong / accepted:.2%}", f"{low:.2%} to {high:.2%}")
+        else:
+            errors = (None, None)
+        rows.append((f"{result.max_error:.1%}", f"{accepted:,}", share, *errors))
+    header = ("largest error", "accepted images", "share of the images", "error among them", "95% interval")
+    return Section(title, (Text(note), Table(header, rows, numeric_from=0)))
 
 
 def describe_mistakes(evaluation: Evaluation, labels: Sequence[str]) -> Section:

@@ -41,6 +41,22 @@ def test_coverage_needs_calibration() -> None:
         read_query(calibrated=False, coverage="0.9")
 
 
+@pytest.mark.parametrize("text", ["0", "1", "-0.5", "2", "nan", "inf", "1e-400", "x", ""])
+def test_a_largest_error_lies_between_zero_and_one(text: str) -> None:
+    """A largest error that is not a number above 0 and below 1 is refused."""
+    with pytest.raises(InvalidParameter, match=f"max_error is '{text}', .* a number above 0 and below 1"):
+        read_predict_query(QueryParams({"max_error": text}), 10, calibrated=True, decides=True)
+
+
+def test_a_largest_error_needs_decisions() -> None:
+    """It is refused if the checkpoint has a calibration from before there were decisions, or none."""
+    query = QueryParams({"max_error": "0.05"})
+    assert read_predict_query(query, 10, calibrated=True, decides=True).max_error == 0.05
+    for calibrated in (True, False):
+        with pytest.raises(InvalidParameter, match=r"max_error is '0\.05', .* no calibration for decisions"):
+            read_predict_query(query, 10, calibrated=calibrated)
+
+
 def test_the_last_of_repeated_parameters_counts() -> None:
     """Earlier values of a repeated parameter and unknown parameters are ignored."""
     query = read_predict_query(QueryParams("top_k=x&top_k=2&other=1"), 10, calibrated=False)
@@ -49,11 +65,12 @@ def test_the_last_of_repeated_parameters_counts() -> None:
 
 def test_query_parameters_are_documented_with_their_ranges() -> None:
     """The OpenAPI parameters have the ranges that are checked, and none is required."""
-    top_k, coverage = document_parameters(PREDICT_SCHEMAS)["parameters"]
+    top_k, coverage, max_error = document_parameters(PREDICT_SCHEMAS)["parameters"]
     assert (top_k["name"], top_k["schema"]) == ("top_k", {"type": "integer", "minimum": 1})
     expected = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
     assert (coverage["name"], coverage["schema"]) == ("coverage", expected)
-    assert all(parameter["description"] and "required" not in parameter for parameter in (top_k, coverage))
+    assert (max_error["name"], max_error["schema"]) == ("max_error", expected)
+    assert all(parameter["description"] and "required" not in parameter for parameter in (top_k, coverage, max_error))
 
 
 def test_a_timeout_is_cut_to_the_limit() -> None:

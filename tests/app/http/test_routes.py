@@ -15,6 +15,7 @@ from app.http.schemas import ModelInfo, Predictions
 from app.main import create_app
 from app.settings import Settings
 from models.checkpoint import read_checkpoint, restore_model
+from models.decisions import DecisionTable
 from models.normalise import normalise
 from models.predictions import Logits
 from models.preprocess import Pixels, preprocess
@@ -28,6 +29,8 @@ from tests.fakes.service import ZYGOTE, app_of, client_of, pipeline_of, serving
 pytestmark = pytest.mark.anyio
 PROBLEM = "application/problem+json"
 IMAGE = encoded(random_image())
+# The probability of the top label of four is at least 1/4.
+DECISIONS = DecisionTable(confidence=0.9, levels=(0.01, 0.2), thresholds=(1.0, 0.0), accepted=(0.3, 1.0))
 BROKEN = IMAGE[:60]
 
 
@@ -152,7 +155,8 @@ def calibrated_checkpoint(tmp_path_factory: pytest.TempPathFactory, checkpoint: 
         "energies": quantile_table(energy(logits).tolist()),
     }
     path = tmp_path_factory.mktemp("calibrated") / "small.safetensors"
-    write_small_checkpoint(path, temperature=0.5, calibration=Calibration(kind="aps", images=200, **tables))
+    calibration = Calibration(kind="aps", images=200, **tables, decisions=DECISIONS)
+    write_small_checkpoint(path, temperature=0.5, calibration=calibration)
     return path
 
 
@@ -197,7 +201,18 @@ async def test_without_coverage_there_is_typicality_and_no_set(calibrated: httpx
     """Typicality costs nothing to ask for; a prediction set only comes where a coverage is asked for."""
     [prediction] = (await calibrated.post("/predict", content=IMAGE)).json()["predictions"]
     assert 0 < prediction["typicality"] <= 1
-    assert "prediction_set" not in prediction
+    assert not {"prediction_set", "decision"} & set(prediction)
+
+
+@pytest.mark.parametrize(("error", "accepted"), [(0.005, False), (0.1, False), (0.3, True)])
+async def test_a_decision_is_that_of_the_table(calibrated: httpx.AsyncClient, error: float, accepted: bool) -> None:  # noqa: FBT001
+    """Each image gets the decision that was asked for, and one that failed gets none."""
+    files = [("f", ("bad.png", BROKEN)), ("f", ("good.png", IMAGE))]
+    response = await calibrated.post(f"/predict?max_error={error}", files=files)
+    Predictions.model_validate(response.json(), extra="forbid")
+    bad, good = response.json()["predictions"]
+    assert good["decision"] == {"max_error": error, "accepted": accepted}
+    assert "decision" not in bad
 
 
 async def test_a_failed_image_has_neither_set_nor_typicality(calibrated: httpx.AsyncClient) -> None:
@@ -212,7 +227,10 @@ async def test_the_model_sums_up_its_calibration(calibrated: httpx.AsyncClient, 
     """GET /model says what the calibration rests on, without its tables, and null where there is none."""
     response = await calibrated.get("/model")
     ModelInfo.model_validate(response.json(), extra="forbid")
-    assert response.json()["calibration"] == {"kind": "aps", "images": 200, "temperature": 0.5}
+    shares = [{"max_error": error, "accepted": share} for error, share in ((0.005, 0), (0.01, 0.3), (0.02, 0.3))]
+    expected = {"confidence": 0.9, "accepted": [*shares, {"max_error": 0.05, "accepted": 0.3}]}
+    summary = {"kind": "aps", "images": 200, "temperature": 0.5, "decisions": expected}
+    assert response.json()["calibration"] == summary
     assert len(response.content) < 5_000
     assert (await client.get("/model")).json()["calibration"] is None
 
@@ -275,6 +293,9 @@ async def test_top_k_is_what_was_asked_for(client: httpx.AsyncClient, top_k: int
         "coverage=nan",
         "coverage=x",
         "coverage=0.9",
+        "max_error=0",
+        "max_error=nan",
+        "max_error=0.1",
     ],
 )
 async def test_parameters_out_of_range_are_invalid(client: httpx.AsyncClient, query: str) -> None:

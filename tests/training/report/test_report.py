@@ -23,7 +23,7 @@ from training.report.report import PICTURES, write_report
 LABELS = ("cat", "dog", "eel", "fox")
 SECTIONS = [
     *("Summary", "Training curves", "Confusion matrix", "Reliability of the probabilities", "Prediction sets"),
-    *("Most confident mistakes", "Results by label", "Training settings", "Data set", "Environment"),
+    *("Answer or defer", "Most confident mistakes", "Results by label", "Training settings", "Data set", "Environment"),
 ]
 NO_CALIBRATION = "There is no calibration"
 
@@ -130,6 +130,9 @@ def test_tables_have_a_row_for_each_coverage_and_label(usual: Report) -> None:
     for coverage in (80, 90, 95, 99):
         empirical = float(rows[f"{coverage}%"][0].rstrip("%"))
         assert coverage - 6 < empirical <= 100
+    for error in ("0.5%", "1.0%", "2.0%", "5.0%"):
+        accepted, share = rows[error][:2]
+        assert share == f"{int(accepted) / 300:.1%}"
     split, _ = make_predictions()
     images = [int(rows[label][0]) for label in LABELS]
     assert images == torch.bincount(split.labels).tolist()
@@ -177,7 +180,7 @@ def test_a_report_without_calibration(tmp_path: Path) -> None:
     found = make_report(tmp_path, make_metadata(epochs=1), *make_predictions())
     assert pngs(tmp_path) == ["confusion", "curves", "mine", "mistakes", "reliability"]
     assert len(found.page.attributes("img")) == 4
-    assert sum(NO_CALIBRATION in text for text in found.page.inside("p")) == 2
+    assert sum(NO_CALIBRATION in text for text in found.page.inside("p")) == 3
     assert "before → after calibration" not in found.page.inside("small")
     with Image.open(tmp_path / "reliability.png") as image:
         assert image.width == 960
