@@ -47,7 +47,7 @@ def true_error(threshold: float, kind: str) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("images", [120, 600])
 def test_the_promise_holds_for_nine_calibrations_in_ten(kind: str, images: int) -> None:
-    """Of 200 calibrations a tenth, within noise, or fewer accept images of which more than the largest error is wrong."""
+    """In 200 calibrations, a tenth at most, within noise, accept too many wrong images."""
     broken = dict.fromkeys(ERRORS, 0)
     for seed in range(ROUNDS):
         table = make_decision_table(*draw(kind, images, seed), levels=ERRORS)

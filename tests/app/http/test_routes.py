@@ -205,7 +205,7 @@ async def test_without_coverage_there_is_typicality_and_no_set(calibrated: httpx
 
 
 @pytest.mark.parametrize(("error", "accepted"), [(0.005, False), (0.1, False), (0.3, True)])
-async def test_a_decision_is_that_of_the_table(calibrated: httpx.AsyncClient, error: float, accepted: bool) -> None:  # noqa: FBT001
+async def test_a_decision_is_that_of_the_table(calibrated: httpx.AsyncClient, error: float, accepted: bool) -> None:
     """Each image gets the decision that was asked for, and one that failed gets none."""
     files = [("f", ("bad.png", BROKEN)), ("f", ("good.png", IMAGE))]
     response = await calibrated.post(f"/predict?max_error={error}", files=files)
