@@ -57,11 +57,11 @@ def test_the_promise_holds_for_nine_calibrations_in_ten(kind: str, images: int) 
 
 
 def test_most_of_what_could_be_accepted_is() -> None:
-    """With 2,000 images, at least three quarters of what the best threshold accepts, on average."""
+    """With 2,000 images, at least three fifths of what the best threshold accepts, on average."""
     tables = [make_decision_table(*draw("honest", 2_000, seed), levels=ERRORS) for seed in range(10)]
     for error in ERRORS:
         best = math.sqrt(6 * error)  # the mean of u**2 / 2 over 0..best is best**2 / 6
-        assert 0.75 * best <= np.mean([table.accepted_share(error) for table in tables]) <= best
+        assert 0.6 * best <= np.mean([table.accepted_share(error) for table in tables]) <= best
 
 
 def passes(right: int, wrong: int, error: Fraction) -> bool:
