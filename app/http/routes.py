@@ -21,7 +21,7 @@ from app.auth import check_key
 from app.errors import DeadlineExceeded, InvalidCheckpoint, NotFound, NotReady, ReloadFailed, ServiceError
 from app.health import Health
 from app.http.openapi import IMAGES_BODY, document_parameters, problem_responses
-from app.http.parameters import PREDICT_SCHEMAS, read_predict_query, read_timeout
+from app.http.parameters import PREDICT_SCHEMAS, check_class_images, read_predict_query, read_timeout
 from app.http.schemas import (
     HealthReport,
     ModelInfo,
@@ -108,15 +108,23 @@ async def predict(request: Request) -> Response:
     with service.pipeline() as pipeline, service.body_memory.reserve() as reservation:
         model = pipeline.model
         labels, calibration = model.metadata.labels, model.metadata.calibration
-        decisions = calibration and calibration.decisions
+        decisions, tables = (calibration.decisions, calibration.by_class) if calibration else (None, None)
         query = read_predict_query(
-            request.query_params, len(labels), calibrated=calibration is not None, decides=decisions is not None
+            request.query_params,
+            len(labels),
+            calibrated=calibration is not None,
+            decides=decisions is not None,
+            by_class=tables is not None,
         )
+        if tables:
+            check_class_images(query, labels, tables)
         pipeline.queue.check_capacity()  # a body that will be refused need not be read
         async with fail_after(deadline):
             uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, reservation)
         async with cancel_on_disconnect(request):
-            outcomes = await pipeline.classify([upload.data for upload in uploads], deadline, query.coverage)
+            outcomes = await pipeline.classify(
+                [upload.data for upload in uploads], deadline, query.coverage, per_class=query.per_class
+            )
     raise_if_all_failed(outcomes)
     top_k = query.count_top_labels(len(labels))
     threshold = decisions.find_threshold(query.max_error) if decisions and query.max_error is not None else None

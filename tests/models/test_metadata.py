@@ -26,7 +26,7 @@ from models.metadata import CheckpointMetadata, metadata_to_json
 from models.networks.registry import Architecture, build_network
 from models.predictions import make_predictions
 from models.preprocess import Preprocessing
-from models.probabilities import Calibration, prediction_sets
+from models.probabilities import Calibration, ClassTables, prediction_sets
 from tests.fakes.images import random_image
 
 LABELS = ("cat", "dog", "eel")
@@ -61,6 +61,7 @@ def sound_document() -> dict[str, Any]:
             scores=(0.1, 0.2, 0.3),
             energies=(-1.0, 0.0, 1.0),
             decisions=DecisionTable(confidence=0.9, levels=(0.1, 0.2), thresholds=(0.9, 0.5), accepted=(0.2, 0.4)),
+            by_class=ClassTables(images=(2, 1, 0), scores=((0.1, 0.2), (0.3,), ())),
         ),
         metrics={"val": {"accuracy": 0.5, "images": 3}},
         history=({"epoch": 1, "loss": 0.5},),
@@ -153,11 +154,12 @@ def test_any_document_is_refused_in_one_line_or_served(document: dict[str, Any])
 
 
 def test_a_calibration_from_before_there_were_decisions_is_read() -> None:
-    """Without the field the checkpoint serves as before, and its decisions are None."""
+    """Without the field the checkpoint serves as before, and it has neither decisions nor tables by class."""
     document = copy.deepcopy(sound_document())
     del document["calibration"]["decisions"]
+    del document["calibration"]["by_class"]
     found = parse_checkpoint(Path("toy.safetensors"), file_with(document))
     assert found.metadata.calibration is not None
-    assert found.metadata.calibration.decisions is None
+    assert (found.metadata.calibration.decisions, found.metadata.calibration.by_class) == (None, None)
     model, item = serve(found.metadata)
     assert (model["calibration"]["decisions"], "decision" in item) == (None, False)

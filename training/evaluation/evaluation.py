@@ -8,12 +8,15 @@ from torch import Tensor
 from models.probabilities import Calibration
 from training.data.dataset import Split
 from training.evaluation.metrics import (
+    CLASS_COVERAGE,
     COVERAGES,
     MAX_ERRORS,
+    ClassCoverage,
     CoverageResult,
     DecisionResult,
     ProbabilityMetrics,
     accuracy_metrics,
+    measure_class_coverage,
     measure_coverage,
     measure_decision,
     probability_metrics,
@@ -26,8 +29,8 @@ class Evaluation:
 
     `predicted` are the (N,) top labels. `counts` are (K, K), with a row for each true label and a column for
     each predicted label. `served` has the probabilities at the checkpoint's `temperature`, `uncalibrated` those
-    at 1. `metrics` are what the checkpoint records. `coverage_results` and `decision_results` are empty if there is no
-    calibration.
+    at 1. `metrics` are what the checkpoint records. The results of coverage and decisions are empty if there is no
+    calibration. `class_coverage` has an entry for each label, at CLASS_COVERAGE.
     """
 
     split_name: str
@@ -39,6 +42,7 @@ class Evaluation:
     uncalibrated: ProbabilityMetrics
     coverage_results: list[CoverageResult]
     decision_results: list[DecisionResult]
+    class_coverage: list[ClassCoverage | None]
     metrics: dict[str, float]
 
 
@@ -52,6 +56,7 @@ def evaluate_predictions(
     served = uncalibrated if temperature == 1 else probability_metrics(logits, labels, temperature)
     coverage_results: list[CoverageResult] = []
     decision_results: list[DecisionResult] = []
+    class_coverage: list[ClassCoverage | None] = []
     metrics = {"images": len(split), **accuracy_metrics(logits, labels)}
     if calibration:
         coverage_results = [measure_coverage(served.probabilities, labels, calibration, c) for c in COVERAGES]
@@ -59,6 +64,8 @@ def evaluate_predictions(
     if calibration and calibration.decisions:
         decisions = calibration.decisions
         decision_results = [measure_decision(served.probabilities, labels, decisions, e) for e in MAX_ERRORS]
+    if calibration and calibration.by_class:
+        class_coverage = measure_class_coverage(served.probabilities, labels, calibration, CLASS_COVERAGE)
     return Evaluation(
         split_name=split_name,
         split=split,
@@ -69,6 +76,7 @@ def evaluate_predictions(
         uncalibrated=uncalibrated,
         coverage_results=coverage_results,
         decision_results=decision_results,
+        class_coverage=class_coverage,
         metrics=metrics,
     )
 

@@ -14,6 +14,7 @@ from training.evaluation.errors import (
     worst_mistakes,
 )
 from training.evaluation.evaluation import Evaluation
+from training.evaluation.metrics import CLASS_COVERAGE
 from training.report import plots
 from training.report.template import Block, Cards, Picture, Section, Table, Text
 
@@ -193,7 +194,25 @@ def describe_labels(evaluation: Evaluation, labels: Sequence[str]) -> Section:
         (label, f"{r.images:,}", *map(_format_share, (r.precision, r.recall, r.f1)))
         for label, r in zip(labels, per_class_results(evaluation.counts), strict=True)
     ]
-    return Section("Results by label", (Text(note), Table(("label", "images", "precision", "recall", "F1"), rows)))
+    table = Table(("label", "images", "precision", "recall", "F1"), rows)
+    return Section("Results by label", (Text(note), table, *_describe_class_coverage(evaluation, labels)))
+
+
+def _describe_class_coverage(evaluation: Evaluation, labels: Sequence[str]) -> tuple[Block, ...]:
+    results = evaluation.class_coverage
+    if not results:
+        return ()
+    note = (
+        f"The next table has the empirical coverage of prediction sets of {CLASS_COVERAGE:.0%} among the images of "
+        "each label. Sets with one threshold have this coverage over all labels together. Sets with a threshold for "
+        "each label (per_class) have it for each label. A label with too few calibration images is in every set."
+    )
+    rows = [
+        (label, f"{r.images:,}", f"{r.together:.1%}", f"{r.per_class:.1%}") if r else (label, "0", None, None)
+        for label, r in zip(labels, results, strict=True)
+    ]
+    header = ("label of the sets", "images", "one threshold", "a threshold for each label")
+    return Text(note), Table(header, rows)
 
 
 def _format_share(share: float | None) -> str | None:

@@ -19,7 +19,7 @@ from models.decisions import DecisionTable
 from models.normalise import normalise
 from models.predictions import Logits
 from models.preprocess import Pixels, preprocess
-from models.probabilities import Calibration, prediction_sets, quantile_table, ranked_scores, softmax
+from models.probabilities import Calibration, ClassTables, prediction_sets, quantile_table, ranked_scores, softmax
 from models.typicality import energy, typicality
 from tests.fakes.checkpoints import LABELS, write_small_checkpoint
 from tests.fakes.gates import Gate
@@ -155,7 +155,12 @@ def calibrated_checkpoint(tmp_path_factory: pytest.TempPathFactory, checkpoint: 
         "energies": quantile_table(energy(logits).tolist()),
     }
     path = tmp_path_factory.mktemp("calibrated") / "small.safetensors"
-    calibration = Calibration(kind="aps", images=200, **tables, decisions=DECISIONS)
+    ours = scores[ranked == labels]
+    by_class = ClassTables(
+        images=tuple(torch.bincount(labels[:, 0], minlength=len(LABELS)).tolist()),
+        scores=tuple(quantile_table(ours[labels[:, 0] == label].tolist()) for label in range(len(LABELS))),
+    )
+    calibration = Calibration(kind="aps", images=200, **tables, decisions=DECISIONS, by_class=by_class)
     write_small_checkpoint(path, temperature=0.5, calibration=calibration)
     return path
 
@@ -202,6 +207,22 @@ async def test_without_coverage_there_is_typicality_and_no_set(calibrated: httpx
     [prediction] = (await calibrated.post("/predict", content=IMAGE)).json()["predictions"]
     assert 0 < prediction["typicality"] <= 1
     assert not {"prediction_set", "decision"} & set(prediction)
+
+
+async def test_sets_of_each_label_are_those_of_its_table(
+    calibrated: httpx.AsyncClient, calibrated_checkpoint: Path
+) -> None:
+    """With per_class each label has its own threshold. A coverage that a label's images cannot promise is refused."""
+    calibration = read_checkpoint(calibrated_checkpoint).metadata.calibration
+    assert calibration is not None
+    response = await calibrated.post("/predict?coverage=0.5&per_class=true", content=IMAGE)
+    [prediction] = response.json()["predictions"]
+    probabilities = torch.tensor([prediction["probabilities"]], dtype=torch.float32)
+    [expected] = prediction_sets(probabilities, calibration, 0.5, per_class=True)
+    assert prediction["prediction_set"] == {"coverage": 0.5, "labels": [LABELS[index] for index in expected]}
+    refused = await calibrated.post("/predict?coverage=0.999&per_class=true", content=IMAGE)
+    assert code(refused) == (422, "invalid_parameter")
+    assert "each label needs 999 calibration images" in refused.json()["detail"]
 
 
 @pytest.mark.parametrize(("error", "accepted"), [(0.005, False), (0.1, False), (0.3, True)])
@@ -296,6 +317,8 @@ async def test_top_k_is_what_was_asked_for(client: httpx.AsyncClient, top_k: int
         "max_error=0",
         "max_error=nan",
         "max_error=0.1",
+        "per_class=x",
+        "per_class=true",
     ],
 )
 async def test_parameters_out_of_range_are_invalid(client: httpx.AsyncClient, query: str) -> None:

@@ -134,6 +134,10 @@ def test_tables_have_a_row_for_each_coverage_and_label(usual: Report) -> None:
         accepted, share = rows[error][:2]
         assert share == f"{int(accepted) / 300:.1%}"
     split, _ = make_predictions()
+    [first] = [i for i, row in enumerate(usual.page.rows) if row[0] == "label of the sets"]
+    by_class = usual.page.rows[first + 1 : first + 5]
+    assert [row[0] for row in by_class] == list(LABELS)
+    assert all(75 < float(row[3].rstrip("%")) <= 100 for row in by_class)
     images = [int(rows[label][0]) for label in LABELS]
     assert images == torch.bincount(split.labels).tolist()
     assert "nan" not in " ".join(cell for row in usual.page.rows for cell in row)
