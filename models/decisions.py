@@ -137,7 +137,8 @@ def _first_tests(images: int, levels: NDArray[np.float64]) -> NDArray[np.int64]:
     With fewer than ln(1 - CONFIDENCE) / ln(1 - e) images no test can pass.
     """
     needed = np.log(1 - CONFIDENCE) / np.log1p(-levels)
-    return np.maximum(np.ceil(needed - 1e-9), math.ceil(FIRST_SHARE * images)).astype(np.int64)
+    first: NDArray[np.int64] = np.maximum(np.ceil(needed - 1e-9), math.ceil(FIRST_SHARE * images)).astype(np.int64)
+    return first
 
 
 def _count_tested(wrong: NDArray[np.bool_], first: NDArray[np.int64], levels: NDArray[np.float64]) -> NDArray[np.int64]:
