@@ -154,12 +154,11 @@ def describe_decisions(evaluation: Evaluation) -> Section:
     rows = []
     for result in results:
         share, accepted = f"{result.accepted / total:.1%}", result.accepted
+        error, interval = None, None
         if accepted:
             low, high = wilson_interval(result.wrong, accepted)
-            errors = (f"{result.wrong / accepted:.2%}", f"{low:.2%} to {high:.2%}")
-        else:
-            errors = (None, None)
-        rows.append((f"{result.max_error:.1%}", f"{accepted:,}", share, *errors))
+            error, interval = f"{result.wrong / accepted:.2%}", f"{low:.2%} to {high:.2%}"
+        rows.append((f"{result.max_error:.1%}", f"{accepted:,}", share, error, interval))
     header = ("largest error", "accepted images", "share of the images", "error among them", "95% interval")
     return Section(title, (Text(note), Table(header, rows, numeric_from=0)))
 
