@@ -80,6 +80,9 @@ class CheckpointMetadata:
             raise ValueError(f"created_at is {self.created_at!a}, but must be an ISO 8601 date and time") from error
         if not TEMPERATURES[0] <= self.temperature <= TEMPERATURES[1]:
             raise ValueError(f"temperature is {self.temperature}, but must lie in 1e-6..1e6")
+        tables = self.calibration and self.calibration.by_class
+        if tables and len(tables.scores) != a.num_classes:
+            raise ValueError(f"by_class has {len(tables.scores)} tables, but there are {a.num_classes} classes")
         for name in ("metrics", "history", "dataset", "recipe", "seed", "versions"):
             check_values(getattr(self, name), name)
 

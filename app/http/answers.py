@@ -15,6 +15,7 @@ from app.http.schemas import prediction_fields, rank_labels, ranked_fields, to_j
 
 if TYPE_CHECKING:
     from app.serving.pipeline import Classification
+    from models.decisions import Threshold
 
 ROWS_AT_ONCE = 1_000  # of `top`: about a millisecond
 NUMBERS_AT_ONCE = 10_000  # of `probabilities`, about as much
@@ -27,10 +28,11 @@ async def write_predictions(
     labels: tuple[str, ...],
     top_k: int,
     coverage: float | None,
+    threshold: "Threshold | None" = None,
 ) -> bytes:
     """The JSON of `Predictions`. `outcomes` and `filenames` are in the order of the images; `model` is a `ModelId`.
 
-    With None for it, the predictions stand alone in the object.
+    With None for it, the predictions stand alone in the object. With `threshold` each prediction has a decision.
     """
     pieces = [b"{", b"" if model is None else b'"model":%b,' % to_json(model), b'"predictions":[']
     rows = numbers = 0
@@ -39,7 +41,7 @@ async def write_predictions(
         if rows > ROWS_AT_ONCE or numbers > NUMBERS_AT_ONCE:
             rows, numbers = top_k, len(labels)
             await asyncio.sleep(0)
-        fields = prediction_fields(outcome, labels, min(top_k, ROWS_AT_ONCE), coverage, filename)
+        fields = prediction_fields(outcome, labels, min(top_k, ROWS_AT_ONCE), coverage, filename, threshold)
         if top_k > ROWS_AT_ONCE and not isinstance(outcome, ServiceError):
             fields["top"] = orjson.Fragment(await _write_top(outcome, labels, top_k))
         pieces += to_json(fields), b","

@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 
 from app.errors import DeadlineExceeded, ServiceError
-from app.http.parameters import read_timeout
+from app.http.parameters import PredictQuery, check_class_images, read_predict_query, read_timeout
 from app.http.routing import service_of
 from app.memory import Reservation, Share
 from app.settings import Settings
@@ -22,6 +23,7 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from app.serving.entry import NormalisedPixels
     from app.serving.pipeline import Classification, LoadedModel, Pipeline
+    from models.decisions import Threshold
 
 LATE = "The request's time was up before its body had arrived."
 T = TypeVar("T")
@@ -46,6 +48,29 @@ class Inference:
         """Makes the request end that many seconds after its start, if it would end later."""
         self.deadline = min(self.deadline, self.request.state.started + seconds)
 
+    def read_query(self, parameters: QueryParams) -> PredictQuery:
+        """The parameters of `POST /predict`. Raises InvalidParameter, also where the model lacks the calibration."""
+        metadata = self.model.metadata
+        calibration = metadata.calibration
+        decisions, tables = (calibration.decisions, calibration.by_class) if calibration else (None, None)
+        query = read_predict_query(
+            parameters,
+            len(metadata.labels),
+            calibrated=calibration is not None,
+            decides=decisions is not None,
+            by_class=tables is not None,
+        )
+        if tables is not None:
+            check_class_images(query, metadata.labels, tables)
+        return query
+
+    def find_threshold(self, query: PredictQuery) -> "Threshold | None":
+        """The confidence from which a prediction is accepted, if the query asks for decisions."""
+        calibration = self.model.metadata.calibration
+        if query.max_error is None or calibration is None or calibration.decisions is None:
+            return None
+        return calibration.decisions.find_threshold(query.max_error)
+
     @asynccontextmanager
     async def reading(self, *, images: bool = True) -> AsyncIterator[None]:
         """The block reads the body. Raises DeadlineExceeded when the deadline passes in it.
@@ -65,6 +90,8 @@ class Inference:
         images: Sequence[bytes | ServiceError],
         coverage: float | None = None,
         shares: Sequence[Share] | None = None,
+        *,
+        per_class: bool = False,
     ) -> "list[Classification | ServiceError]":
         """As `Pipeline.classify`. Raises ClientDisconnect when the client hangs up; the body must have been read.
 
@@ -72,7 +99,9 @@ class Inference:
         """
         if shares is None:
             shares = self.reservation.split(0 if isinstance(image, ServiceError) else len(image) for image in images)
-        return await self._unless_disconnected(self.pipeline.classify(images, self.deadline, coverage, shares))
+        return await self._unless_disconnected(
+            self.pipeline.classify(images, self.deadline, coverage, shares, per_class=per_class)
+        )
 
     async def classify_tensors(self, tensors: "NormalisedPixels") -> "list[Classification | ServiceError]":
         """As `Pipeline.classify_tensors`. Raises ClientDisconnect when the client hangs up."""

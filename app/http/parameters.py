@@ -6,7 +6,8 @@ Owns their ranges. Every error names the parameter, its value and the range.
 import math
 import random
 import re
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -14,6 +15,9 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.datastructures import QueryParams
 
 from app.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from models.probabilities import ClassTables
 
 DEFAULT_TOP_K = 5
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -36,6 +40,14 @@ class PredictQuery:
         Annotated[float, Field(gt=0, lt=1)] | SkipJsonSchema[None],
         Field(description="adds to each prediction a prediction set of this coverage"),
     ] = None
+    per_class: Annotated[
+        bool,
+        Field(description="with `coverage`: the prediction sets have it among the images of each label by itself"),
+    ] = False
+    max_error: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | SkipJsonSchema[None],
+        Field(description="adds to each prediction a decision: of those accepted, at most this share is wrong"),
+    ] = None
 
     def count_top_labels(self, classes: int) -> int:
         """The number of labels in `top` for a model of that many classes."""
@@ -48,10 +60,14 @@ _NUMBER = TypeAdapter(float)
 PREDICT_SCHEMAS: dict[str, dict[str, Any]] = _ADAPTER.json_schema()["properties"]  # by the parameter's name
 
 
-def read_predict_query(parameters: QueryParams, classes: int, *, calibrated: bool) -> PredictQuery:
+def read_predict_query(
+    parameters: QueryParams, classes: int, *, calibrated: bool, decides: bool = False, by_class: bool = False
+) -> PredictQuery:
     """The query of a request to a model of that many classes. Unknown parameters are ignored.
 
-    Raises InvalidParameter for a value out of its range, and for a coverage if the checkpoint has no calibration.
+    `calibrated` says whether the checkpoint has a calibration, `decides` whether it has a table of decisions, and
+    `by_class` whether it has tables by class. Raises InvalidParameter for a value out of its range, and for a parameter
+    without what it needs.
     """
     items = parameters.multi_items()
     if not items:
@@ -68,7 +84,28 @@ def read_predict_query(parameters: QueryParams, classes: int, *, calibrated: boo
         raise InvalidParameter(
             f"coverage is {values['coverage']!r}, but the checkpoint has no calibration, which prediction sets need."
         )
+    if query.per_class and query.coverage is None:
+        raise InvalidParameter(f"per_class is {values['per_class']!r}, but there is no coverage, which it needs.")
+    if query.per_class and not by_class:
+        raise InvalidParameter(
+            f"per_class is {values['per_class']!r}, but the checkpoint has no calibration of each label."
+        )
+    if query.max_error is not None and not decides:
+        raise InvalidParameter(
+            f"max_error is {values['max_error']!r}, but the checkpoint has no calibration for decisions."
+        )
     return query
+
+
+def check_class_images(query: PredictQuery, labels: Sequence[str], tables: "ClassTables") -> None:
+    """Raises InvalidParameter if a label has fewer calibration images than the coverage needs for each label."""
+    if not query.per_class or query.coverage is None or not (shortage := tables.find_shortage(query.coverage)):
+        return
+    label, needed = shortage
+    raise InvalidParameter(
+        f"coverage is {query.coverage}, for which each label needs {needed} calibration images, "
+        f"but {labels[label]!r} has {tables.images[label]}."
+    )
 
 
 def read_timeout(header: str | None, limit_seconds: float) -> float:
@@ -91,6 +128,8 @@ def choose_request_id(header: str | None) -> str:
 
 def _range_error(name: str, text: str, classes: int) -> InvalidParameter:
     schema = PREDICT_SCHEMAS[name] | ({"maximum": classes} if name == "top_k" else {})
+    if schema["type"] == "boolean":
+        return InvalidParameter(f"{name} is {text!r}, but must be true or false.")
     bounds = " and ".join(f"{words} {schema[bound]}" for bound, words in BOUNDS.items() if bound in schema)
     kind = "an integer" if schema["type"] == "integer" else "a number"
     return InvalidParameter(f"{name} is {text!r}, but must be {kind} {bounds}.")

@@ -15,7 +15,7 @@ from app.health import Health
 from app.http.answers import write_predictions
 from app.http.inference import begin_inference, raise_if_all_failed
 from app.http.openapi import IMAGES_BODY, document_parameters, problem_responses
-from app.http.parameters import PREDICT_SCHEMAS, read_predict_query
+from app.http.parameters import PREDICT_SCHEMAS
 from app.http.routing import GuardedRoute, OpenRoute, service_of
 from app.http.schemas import (
     HealthReport,
@@ -52,16 +52,22 @@ async def predict(request: Request) -> Response:
     """Classifies every image of the body."""
     with begin_inference(request) as inference:
         model, settings = inference.model, inference.settings
-        labels, calibrated = model.metadata.labels, model.metadata.calibration is not None
-        query = read_predict_query(request.query_params, len(labels), calibrated=calibrated)
+        query = inference.read_query(request.query_params)
         async with inference.reading():
             uploads = await read_uploads(request, settings.max_body_bytes, settings.max_images, inference.reservation)
         images, shares = [upload.data for upload in uploads], [upload.share for upload in uploads]
-        outcomes = await inference.classify(images, query.coverage, shares)
+        outcomes = await inference.classify(images, query.coverage, shares, per_class=query.per_class)
     raise_if_all_failed(outcomes)
-    top_k = query.count_top_labels(len(labels))
-    filenames = [upload.filename for upload in uploads]
-    body = await write_predictions(model_id_fields(model), outcomes, filenames, labels, top_k, query.coverage)
+    labels = model.metadata.labels
+    body = await write_predictions(
+        model_id_fields(model),
+        outcomes,
+        [upload.filename for upload in uploads],
+        labels,
+        query.count_top_labels(len(labels)),
+        query.coverage,
+        inference.find_threshold(query),
+    )
     return Response(body, headers=inference.describe(outcomes), media_type=JSON)
 
 

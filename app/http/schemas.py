@@ -17,7 +17,11 @@ from app.errors import ServiceError
 if TYPE_CHECKING:
     from app.serving.pipeline import Classification, LoadedModel
     from app.settings import Settings
+    from models.decisions import Threshold
     from models.predictions import Prediction
+    from models.probabilities import Calibration
+
+SHOWN_ERRORS = (0.005, 0.01, 0.02, 0.05)  # for which `GET /model` gives the share of accepted images
 
 
 class ModelId(BaseModel):
@@ -42,6 +46,13 @@ class PredictionSet(BaseModel):
     labels: list[str] = Field(description="the most probable first, at least that one")
 
 
+class Decision(BaseModel):
+    """Whether the answer is certain enough: of the accepted ones at most the share `max_error` is wrong."""
+
+    max_error: float
+    accepted: bool
+
+
 class ImageError(BaseModel):
     """Why one of several images has no prediction."""
 
@@ -62,6 +73,7 @@ class PredictionItem(BaseModel):
     top: list[Ranked] | None
     probabilities: list[float] | None = Field(description="of all classes, in the order of the labels")
     prediction_set: PredictionSet | None = Field(None, description="only where `coverage` was asked for")
+    decision: Decision | None = Field(None, description="only where `max_error` was asked for")
     filename: str | None = Field(None, description="only where the multipart part had one")
     error: ImageError | None
 
@@ -80,12 +92,27 @@ class Reloaded(BaseModel):
     previous: ModelId
 
 
+class AcceptedShare(BaseModel):
+    """The share of the calibration's images whose prediction is accepted for a `max_error`."""
+
+    max_error: float
+    accepted: float
+
+
+class DecisionsInfo(BaseModel):
+    """What decisions promise, and how many predictions they accept."""
+
+    confidence: float = Field(description="probability, over calibrations, that a `max_error` is not exceeded")
+    accepted: list[AcceptedShare]
+
+
 class CalibrationInfo(BaseModel):
-    """What prediction sets and typicality rest on."""
+    """What prediction sets, decisions and typicality rest on."""
 
     kind: str = Field(description="the conformal score: lac or aps")
     images: int = Field(description="that the scores were taken from")
     temperature: float = Field(description="that the logits are divided by")
+    decisions: DecisionsInfo | None = Field(description="null in checkpoints from before there were decisions")
 
 
 class ModelInfo(ModelId):
@@ -137,6 +164,7 @@ def prediction_fields(
     top_k: int,
     coverage: float | None,
     filename: str | None,
+    threshold: "Threshold | None" = None,
 ) -> dict[str, Any]:
     """The fields of one `PredictionItem`."""
     fields: dict[str, Any] = dict.fromkeys(
@@ -150,6 +178,9 @@ def prediction_fields(
     top = ranked_fields(prediction, labels, rank_labels(prediction)[:top_k])
     if outcome.prediction_set is not None:
         fields["prediction_set"] = {"coverage": coverage, "labels": [labels[i] for i in outcome.prediction_set]}
+    if threshold is not None:
+        accepted = threshold.accepts(top[0]["probability"])
+        fields["decision"] = {"max_error": threshold.max_error, "accepted": accepted}
     return {
         **fields,
         **top[0],
@@ -187,12 +218,26 @@ def model_info_fields(model: "LoadedModel", settings: "Settings") -> dict[str, A
         "architecture": metadata.architecture,
         "preprocessing": metadata.preprocessing,
         "metrics": metadata.metrics,
-        "calibration": calibration
-        and {"kind": calibration.kind, "images": calibration.images, "temperature": temperature},
+        "calibration": calibration and _calibration_fields(calibration, temperature),
         "temperature": temperature,
         "device": ",".join(classifier.name for classifier in classifiers),
         "dtype": str(classifiers[0].dtype).removeprefix("torch."),
         "max_batch": max(classifier.max_batch_size for classifier in classifiers),
         "limits": settings.limits(),
         "created_at": metadata.created_at,
+    }
+
+
+def _calibration_fields(calibration: "Calibration", temperature: float) -> dict[str, Any]:
+    """The fields of `CalibrationInfo`."""
+    decisions = calibration.decisions
+    return {
+        "kind": calibration.kind,
+        "images": calibration.images,
+        "temperature": temperature,
+        "decisions": decisions
+        and {
+            "confidence": decisions.confidence,
+            "accepted": [{"max_error": error, "accepted": decisions.accepted_share(error)} for error in SHOWN_ERRORS],
+        },
     }

@@ -14,7 +14,6 @@ from starlette.responses import Response
 from app.errors import BadRequest, NotFound, ServiceError, TooManyImages
 from app.http.answers import write_predictions
 from app.http.inference import Inference, begin_inference, raise_if_all_failed
-from app.http.parameters import read_predict_query
 from app.http.routes import predict, ready
 from app.http.routing import GuardedRoute, OpenRoute, service_of
 from app.http.schemas import json_response
@@ -90,16 +89,18 @@ async def predict_instances(request: Request) -> Response:
         metadata = inference.model.metadata
         async with inference.reading():
             images, parameters = await _read_instances(inference)
-        query = read_predict_query(
-            QueryParams([*request.query_params.multi_items(), *parameters.items()]),
-            len(metadata.labels),
-            calibrated=metadata.calibration is not None,
-        )
-        outcomes = await inference.classify(images, query.coverage)
+        query = inference.read_query(QueryParams([*request.query_params.multi_items(), *parameters.items()]))
+        outcomes = await inference.classify(images, query.coverage, per_class=query.per_class)
     raise_if_all_failed(outcomes)
-    top_k = query.count_top_labels(len(metadata.labels))
-    filenames = [None] * len(outcomes)
-    body = await write_predictions(None, outcomes, filenames, metadata.labels, top_k, query.coverage)
+    body = await write_predictions(
+        None,
+        outcomes,
+        [None] * len(outcomes),
+        metadata.labels,
+        query.count_top_labels(len(metadata.labels)),
+        query.coverage,
+        inference.find_threshold(query),
+    )
     return Response(body, headers=inference.describe(outcomes), media_type="application/json")
 
 

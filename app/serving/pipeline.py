@@ -142,12 +142,14 @@ class Pipeline:
         deadline: float,
         coverage: float | None,
         shares: Sequence[Share | None] = (),
+        *,
+        per_class: bool = False,
     ) -> list[Classification | ServiceError]:
         """Returns each image's classification or error, in order. `images` are files' bytes, or errors to hand on.
 
-        `deadline` is in `time.monotonic` seconds. `coverage` must be None for a model without a calibration. Each
-        image's share of the bodies' memory stays reserved until no decoding thread has the image any more. Raises
-        QueueFull and NotReady.
+        `deadline` is in `time.monotonic` seconds. `coverage` must be None for a model without a calibration, and
+        `per_class` False for one without tables by class. Each image's share of the bodies' memory stays reserved until
+        no decoder has the image any more. Raises QueueFull and NotReady.
         """
         with self.queue.reserve(len(images), deadline) as entries:
             for entry, image, share in zip(entries, images, shares or (None,) * len(images), strict=True):
@@ -155,7 +157,7 @@ class Pipeline:
                     self.queue.fail(entry, image)
                 else:
                     self._decode(image, entry, share)
-            return await self._wait(entries, deadline, coverage)
+            return await self._wait(entries, deadline, coverage, per_class=per_class)
 
     async def classify_tensors(self, tensors: NormalisedPixels, deadline: float) -> list[Classification | ServiceError]:
         """Returns the classification or error of each of (N, C, S, S) normalised images, in order.
@@ -166,13 +168,13 @@ class Pipeline:
         with self.queue.reserve(len(tensors), deadline) as entries:
             for entry, tensor in zip(entries, tensors, strict=True):
                 self.queue.submit(entry, tensor)
-            return await self._wait(entries, deadline, None)
+            return await self._wait(entries, deadline, None, per_class=False)
 
     async def _wait(
-        self, entries: Sequence[Entry], deadline: float, coverage: float | None
+        self, entries: Sequence[Entry], deadline: float, coverage: float | None, *, per_class: bool
     ) -> list[Classification | ServiceError]:
         await asyncio.wait([entry.future for entry in entries], timeout=max(0.0, deadline - time.monotonic()))
-        return [self._outcome(entry, coverage) for entry in entries]
+        return [self._outcome(entry, coverage, per_class=per_class) for entry in entries]
 
     def _decode(self, data: bytes, entry: Entry, share: Share | None) -> None:
         """Queues the image's pixels once they are decoded. Forgets the image if its request ends before.
@@ -195,20 +197,22 @@ class Pipeline:
         if future.cancelled():
             self.decoders.cancel(job)
 
-    def _outcome(self, entry: Entry, coverage: float | None) -> Classification | ServiceError:
+    def _outcome(self, entry: Entry, coverage: float | None, *, per_class: bool) -> Classification | ServiceError:
         if not entry.future.done():
             return DeadlineExceeded("The request's time was up before its image was answered.")
         outcome = entry.future.result()
         if isinstance(outcome, ServiceError):
             return outcome
         calibration = self.model.metadata.calibration
-        return Classification(outcome, make_prediction_set(outcome.prediction, calibration, coverage))
+        prediction_set = make_prediction_set(outcome.prediction, calibration, coverage, per_class=per_class)
+        return Classification(outcome, prediction_set)
 
 
 def make_prediction_set(
-    prediction: Prediction, calibration: Calibration | None, coverage: float | None
+    prediction: Prediction, calibration: Calibration | None, coverage: float | None, *, per_class: bool = False
 ) -> list[int] | None:
     """Returns the indices of the labels in the prediction set, the most probable first, or None where none is made."""
     if calibration is None or coverage is None:
         return None
-    return prediction_sets(torch.from_numpy(prediction.probabilities)[None], calibration, coverage)[0]
+    probabilities = torch.from_numpy(prediction.probabilities)[None]
+    return prediction_sets(probabilities, calibration, coverage, per_class=per_class)[0]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.probabilities import Calibration, quantile_table, ranked_scores, softmax
+from models.probabilities import Calibration, ClassTables, quantile_table, ranked_scores, softmax
 from models.typicality import energy
 
 
@@ -28,4 +28,8 @@ def calibrated(logits: Tensor, labels: Tensor, kind: str) -> Calibration:
         images=len(labels),
         scores=quantile_table(scores.tolist()),
         energies=quantile_table(energies.tolist()),
+        by_class=ClassTables(
+            images=tuple(torch.bincount(labels, minlength=logits.shape[1]).tolist()),
+            scores=tuple(quantile_table(scores[labels == label].tolist()) for label in range(logits.shape[1])),
+        ),
     )

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from app.http.schemas import model_info_fields, prediction_fields, to_json
 from app.serving.pipeline import Classification
 from models.checkpoint import CheckpointError, parse_checkpoint
+from models.decisions import DecisionTable
 from models.files import FileContents
 from models.golden import record_golden_sample
 from models.metadata import CheckpointMetadata, metadata_to_json
 from models.networks.registry import Architecture, build_network
 from models.predictions import make_predictions
 from models.preprocess import Preprocessing
-from models.probabilities import Calibration, prediction_sets
+from models.probabilities import Calibration, ClassTables, prediction_sets
 from tests.fakes.images import random_image
 
 LABELS = ("cat", "dog", "eel")
@@ -53,7 +54,14 @@ def sound_document() -> dict[str, Any]:
         labels=LABELS,
         preprocessing=preprocessing,
         golden=record_golden_sample(build_network(architecture), preprocessing, random_image()),
-        calibration=Calibration(kind="lac", images=3, scores=(0.1, 0.2, 0.3), energies=(-1.0, 0.0, 1.0)),
+        calibration=Calibration(
+            kind="lac",
+            images=3,
+            scores=(0.1, 0.2, 0.3),
+            energies=(-1.0, 0.0, 1.0),
+            decisions=DecisionTable(confidence=0.9, levels=(0.1, 0.2), thresholds=(0.9, 0.5), accepted=(0.2, 0.4)),
+            by_class=ClassTables(images=(2, 1, 0), scores=((0.1, 0.2), (0.3,), ())),
+        ),
         metrics={"val": {"accuracy": 0.5, "images": 3}},
         history=({"epoch": 1, "loss": 0.5},),
         dataset={"name": "toy", "splits": {"train": 5}},
@@ -104,7 +112,8 @@ def serve(metadata: CheckpointMetadata) -> list[Any]:
     probabilities = torch.from_numpy(prediction.probabilities[None])
     chosen = prediction_sets(probabilities, calibration, 0.9)[0] if calibration else None
     timed: Any = SimpleNamespace(prediction=prediction)
-    fields = prediction_fields(Classification(timed, chosen), metadata.labels, 2, 0.9, None)
+    threshold = calibration.decisions.find_threshold(0.15) if calibration and calibration.decisions else None
+    fields = prediction_fields(Classification(timed, chosen), metadata.labels, 2, 0.9, None, threshold)
     settings: Any = SimpleNamespace(limits=dict)
     return [orjson.loads(to_json(document)) for document in (model_info_fields(model, settings), fields)]
 
@@ -121,6 +130,7 @@ def test_a_sound_document_is_served() -> None:
     model, item = serve(found.metadata)
     assert not has_nulls(model["metrics"])
     assert item["label"] == "cat"
+    assert item["decision"] == {"max_error": 0.15, "accepted": True}
     assert base64.b64decode(sound_document()["golden"]["image"]) == found.metadata.golden.image
 
 
@@ -140,3 +150,15 @@ def test_any_document_is_refused_in_one_line_or_served(document: dict[str, Any])
     model, item = serve(found.metadata)
     assert not has_nulls([model["metrics"], model["labels"], model["preprocessing"], model["temperature"]])
     assert not has_nulls([item["probabilities"], item["top"]])
+
+
+def test_a_calibration_from_before_there_were_decisions_is_read() -> None:
+    """Without the field the checkpoint serves as before, and it has neither decisions nor tables by class."""
+    document = copy.deepcopy(sound_document())
+    del document["calibration"]["decisions"]
+    del document["calibration"]["by_class"]
+    found = parse_checkpoint(Path("toy.safetensors"), file_with(document))
+    assert found.metadata.calibration is not None
+    assert (found.metadata.calibration.decisions, found.metadata.calibration.by_class) == (None, None)
+    model, item = serve(found.metadata)
+    assert (model["calibration"]["decisions"], "decision" in item) == (None, False)

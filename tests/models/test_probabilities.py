@@ -10,7 +10,15 @@ from crepes import ConformalClassifier  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.probabilities import KINDS, Calibration, prediction_sets, quantile_table, ranked_scores, softmax
+from models.probabilities import (
+    KINDS,
+    Calibration,
+    ClassTables,
+    prediction_sets,
+    quantile_table,
+    ranked_scores,
+    softmax,
+)
 from tests.fakes.calibrations import calibrated, drawn, scores_of
 
 COVERAGES = (0.5, 0.8, 0.9, 0.95, 0.99)
@@ -204,3 +212,64 @@ def test_a_calibration_that_cannot_be_is_refused(changes: dict[str, Any], messag
     assert Calibration(**fields).images == 3
     with pytest.raises(ValueError, match=message):
         Calibration(**(fields | changes))
+
+
+def drawn_unequal(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Logits of three labels, of which the last is recognised far worse than the others."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (count,), generator=generator)
+    return torch.randn((count, 3), generator=generator) + torch.tensor([4.0, 3.0, 0.5]).diag()[labels], labels
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_label_keeps_its_coverage(kind: str) -> None:
+    """Over many calibrations the sets by class cover each label, of which one threshold for all leaves one out."""
+    rounds, coverage = 150, 0.9
+    shares = np.zeros((2, rounds, 3))
+    for seed in range(rounds):
+        logits, labels = drawn_unequal(300, seed)
+        calibration, probabilities = calibrated(logits[:150], labels[:150], kind), softmax(logits[150:])
+        for row, per_class in enumerate((False, True)):
+            sets = prediction_sets(probabilities, calibration, coverage, per_class=per_class)
+            found = np.array([label in kept for label, kept in zip(labels[150:].tolist(), sets, strict=True)])
+            shares[row, seed] = [found[labels[150:].numpy() == label].mean() for label in range(3)]
+    together, by_class = shares.mean(axis=1)
+    assert together.min() < coverage - 0.05
+    assert (by_class >= coverage - 4 * shares[1].std(axis=0) / math.sqrt(rounds)).all()
+
+
+def test_a_set_by_class_is_that_of_the_labels_thresholds() -> None:
+    """A label is in where its score is up to its own threshold; one without images always; and the top label."""
+    tables = ClassTables(images=(9, 9, 0), scores=((0.3,) * 9, (0.7,) * 9, ()))
+    calibration = Calibration(kind="lac", images=18, scores=(0.5,) * 18, energies=(0.0,) * 18, by_class=tables)
+    rows = torch.tensor([[0.5, 0.375, 0.125], [0.25, 0.25, 0.5]])
+    assert prediction_sets(rows, calibration, 0.9, per_class=True) == [[0, 1, 2], [2]]
+
+
+def test_a_shortage_is_that_of_the_label_with_the_fewest_images() -> None:
+    """A coverage of 90 % needs nine images, 99 % ninety-nine, and a tiny one needs one."""
+    tables = ClassTables(images=(20, 9, 30), scores=((0.1,) * 20, (0.1,) * 9, (0.1,) * 30))
+    assert [tables.find_shortage(coverage) for coverage in (1e-300, 0.5, 0.9, 0.901, 0.99)] == [
+        *(None, None, None),
+        *((1, 10), (1, 99)),
+    ]
+    assert tables.find_shortage(1 - 2**-53) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": (2,)}, "images has 1 counts, but there are 2 tables"),
+        ({"images": (2, -1)}, "images has -1, but must lie in 0..2"),
+        ({"images": (2, 3)}, r"scores\.1 has 1 values, but 3 images give 3"),
+        ({"scores": ((0.2, 0.1), (0.5,))}, r"scores\.0 has values that are not finite or do not ascend"),
+    ],
+)
+def test_class_tables_that_cannot_be_are_refused(changes: dict[str, Any], message: str) -> None:
+    """The field at fault is named with its value and what is allowed."""
+    fields: dict[str, Any] = {"images": (2, 1), "scores": ((0.1, 0.2), (0.5,))}
+    tables = ClassTables(**fields)
+    with pytest.raises(ValueError, match=message):
+        ClassTables(**(fields | changes))
+    with pytest.raises(ValueError, match="by_class has 3 images, but must have 2"):
+        Calibration(kind="lac", images=2, scores=(0.1, 0.2), energies=(0.0, 0.0), by_class=tables)

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.probabilities import Calibration, quantile_table, ranked_scores, softmax
+from models.decisions import make_decision_table
+from models.probabilities import (
+    Calibration,
+    ClassTables,
+    class_table_size,
+    quantile_table,
+    ranked_scores,
+    softmax,
+)
 from models.typicality import energy, typicality
 from training.errors import TrainingError
 from training.evaluation.metrics import negative_log_likelihood
@@ -47,10 +55,22 @@ def calibrate(logits: Tensor, labels: Tensor, kind: str = DEFAULT_KIND) -> tuple
     if not bool(logits.isfinite().all()):
         raise CalibrationError("the network gives logits that are not finite for images of the calibration split")
     temperature = fit_temperature(logits, labels)
-    ranked, scores = ranked_scores(softmax(logits, temperature), kind)
+    probabilities = softmax(logits, temperature)
+    ranked, scores = ranked_scores(probabilities, kind)
     label_scores = scores[ranked == labels[:, None]]  # (N,): each row contains its label once
     tables = {"scores": quantile_table(label_scores.tolist()), "energies": quantile_table(energy(logits).tolist())}
-    return temperature, Calibration(kind=kind, images=len(labels), **tables)
+    decisions = make_decision_table(probabilities.amax(dim=1).tolist(), (ranked[:, 0] == labels).tolist())
+    by_class = _make_class_tables(label_scores, labels, logits.shape[1])
+    return temperature, Calibration(kind=kind, images=len(labels), **tables, decisions=decisions, by_class=by_class)
+
+
+def _make_class_tables(scores: Tensor, labels: Tensor, classes: int) -> ClassTables:
+    """The tables of (N,) scores of the images' own labels, which are (N,) too."""
+    size = class_table_size(classes)
+    return ClassTables(
+        images=tuple(torch.bincount(labels, minlength=classes).tolist()),
+        scores=tuple(quantile_table(scores[labels == label].tolist(), size) for label in range(classes)),
+    )
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -8,11 +8,17 @@ from torch import Tensor
 from models.probabilities import Calibration
 from training.data.dataset import Split
 from training.evaluation.metrics import (
+    CLASS_COVERAGE,
     COVERAGES,
+    MAX_ERRORS,
+    ClassCoverage,
     CoverageResult,
+    DecisionResult,
     ProbabilityMetrics,
     accuracy_metrics,
+    measure_class_coverage,
     measure_coverage,
+    measure_decision,
     probability_metrics,
 )
 
@@ -23,7 +29,8 @@ class Evaluation:
 
     `predicted` are the (N,) top labels. `counts` are (K, K), with a row for each true label and a column for
     each predicted label. `served` has the probabilities at the checkpoint's `temperature`, `uncalibrated` those
-    at 1. `metrics` are what the checkpoint records. `coverage_results` is empty if there is no calibration.
+    at 1. `metrics` are what the checkpoint records. The results of coverage and decisions are empty if there is no
+    calibration. `class_coverage` has an entry for each label, at CLASS_COVERAGE.
     """
 
     split_name: str
@@ -34,6 +41,8 @@ class Evaluation:
     served: ProbabilityMetrics
     uncalibrated: ProbabilityMetrics
     coverage_results: list[CoverageResult]
+    decision_results: list[DecisionResult]
+    class_coverage: list[ClassCoverage | None]
     metrics: dict[str, float]
 
 
@@ -46,12 +55,29 @@ def evaluate_predictions(
     uncalibrated = probability_metrics(logits, labels, 1.0)
     served = uncalibrated if temperature == 1 else probability_metrics(logits, labels, temperature)
     coverage_results: list[CoverageResult] = []
+    decision_results: list[DecisionResult] = []
+    class_coverage: list[ClassCoverage | None] = []
     metrics = {"images": len(split), **accuracy_metrics(logits, labels)}
     if calibration:
         coverage_results = [measure_coverage(served.probabilities, labels, calibration, c) for c in COVERAGES]
         metrics |= _calibration_metrics(served, uncalibrated, coverage_results)
+    if calibration and calibration.decisions:
+        decisions = calibration.decisions
+        decision_results = [measure_decision(served.probabilities, labels, decisions, e) for e in MAX_ERRORS]
+    if calibration and calibration.by_class:
+        class_coverage = measure_class_coverage(served.probabilities, labels, calibration, CLASS_COVERAGE)
     return Evaluation(
-        split_name, split, temperature, predicted, counts, served, uncalibrated, coverage_results, metrics
+        split_name=split_name,
+        split=split,
+        temperature=temperature,
+        predicted=predicted,
+        counts=counts,
+        served=served,
+        uncalibrated=uncalibrated,
+        coverage_results=coverage_results,
+        decision_results=decision_results,
+        class_coverage=class_coverage,
+        metrics=metrics,
     )
 
 

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.decisions import DecisionTable
 from models.normalise import normalise
 from models.preprocess import Preprocessing
 from models.probabilities import Calibration, prediction_sets, softmax
 
 COVERAGES = (0.8, 0.9, 0.95, 0.99)
+CLASS_COVERAGE = 0.9  # for which the coverage of each label is measured
+MAX_ERRORS = (0.005, 0.01, 0.02, 0.05)
 ECE_BINS = 15
 
 
@@ -58,6 +61,30 @@ class CoverageResult:
     coverage: float
     empirical: float
     mean_size: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCoverage:
+    """Of the `images` of a label, the shares whose prediction set contains it, with sets of one coverage.
+
+    `together` is that of the sets with one threshold, `per_class` that of the sets with a threshold for each label.
+    """
+
+    images: int
+    together: float
+    per_class: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionResult:
+    """A requested `max_error` and what a split shows of it.
+
+    `accepted` is the number of images whose prediction is accepted, `wrong` the number of wrong ones among them.
+    """
+
+    max_error: float
+    accepted: int
+    wrong: int
 
 
 @torch.inference_mode()
@@ -136,5 +163,37 @@ def measure_coverage(
 ) -> CoverageResult:
     """Builds a prediction set for each image and counts how often it contains the true label."""
     sets = prediction_sets(probabilities, calibration, coverage)
-    covered = [label in labels_of_set for label, labels_of_set in zip(labels.tolist(), sets, strict=True)]
+    covered = _find_covered(sets, labels)
     return CoverageResult(coverage, sum(covered) / len(covered), sum(map(len, sets)) / len(sets))
+
+
+def measure_class_coverage(
+    probabilities: Tensor, labels: Tensor, calibration: Calibration, coverage: float
+) -> list[ClassCoverage | None]:
+    """The coverage of each label's images, or None for a label without images. There are tables by class."""
+    together, per_class = (
+        torch.tensor(
+            _find_covered(prediction_sets(probabilities, calibration, coverage, per_class=per_class), labels)
+        ).double()
+        for per_class in (False, True)
+    )
+    masks = [labels == label for label in range(probabilities.shape[1])]
+    return [
+        ClassCoverage(int(mask.sum()), float(together[mask].mean()), float(per_class[mask].mean()))
+        if mask.any()
+        else None
+        for mask in masks
+    ]
+
+
+def _find_covered(sets: list[list[int]], labels: Tensor) -> list[bool]:
+    return [label in labels_of_set for label, labels_of_set in zip(labels.tolist(), sets, strict=True)]
+
+
+def measure_decision(
+    probabilities: Tensor, labels: Tensor, decisions: DecisionTable, max_error: float
+) -> DecisionResult:
+    """Decides for each image, from its (K,) probabilities, and counts the wrong ones among the accepted."""
+    confidences, predicted = probabilities.max(dim=1)
+    accepted = confidences.double() >= decisions.find_threshold(max_error).probability
+    return DecisionResult(max_error, int(accepted.sum()), int((accepted & (predicted != labels)).sum()))

@@ -50,6 +50,7 @@ def _build_sections(metadata: CheckpointMetadata, evaluation: Evaluation) -> lis
         sections.describe_confusion(evaluation, labels),
         sections.describe_reliability(evaluation),
         sections.describe_prediction_sets(evaluation),
+        sections.describe_decisions(evaluation),
         sections.describe_mistakes(evaluation, labels),
         sections.describe_labels(evaluation, labels),
         Section("Training settings", (Facts(metadata.recipe),)),

@@ -5,6 +5,7 @@ Owns what the report says about an evaluation and about the training history.
 
 from collections.abc import Mapping, Sequence
 
+from models.decisions import CONFIDENCE
 from training.evaluation.errors import (
     coverage_interval,
     most_confused,
@@ -13,6 +14,7 @@ from training.evaluation.errors import (
     worst_mistakes,
 )
 from training.evaluation.evaluation import Evaluation
+from training.evaluation.metrics import CLASS_COVERAGE
 from training.report import plots
 from training.report.template import Block, Cards, Picture, Section, Table, Text
 
@@ -138,6 +140,29 @@ def describe_prediction_sets(evaluation: Evaluation) -> Section:
     return Section(title, (Text(note), picture, Table(header, rows, numeric_from=0)))
 
 
+def describe_decisions(evaluation: Evaluation) -> Section:
+    """Requested and empirical errors of accepted predictions, and how many are accepted."""
+    title, results = "Answer or defer", evaluation.decision_results
+    if not results:
+        return Section(title, (Text("There is no calibration for decisions."),))
+    note = (
+        "A prediction is accepted if the probability of its top label is high enough for a requested largest error. Of "
+        f"the accepted predictions at most that share is wrong. With a probability of {CONFIDENCE:.0%}, a calibration "
+        "gives a threshold that keeps this promise for all images of its kind."
+    )
+    total = len(evaluation.split)
+    rows = []
+    for result in results:
+        share, accepted = f"{result.accepted / total:.1%}", result.accepted
+        error, interval = None, None
+        if accepted:
+            low, high = wilson_interval(result.wrong, accepted)
+            error, interval = f"{result.wrong / accepted:.2%}", f"{low:.2%} to {high:.2%}"
+        rows.append((f"{result.max_error:.1%}", f"{accepted:,}", share, error, interval))
+    header = ("largest error", "accepted images", "share of the images", "error among them", "95% interval")
+    return Section(title, (Text(note), Table(header, rows, numeric_from=0)))
+
+
 def describe_mistakes(evaluation: Evaluation, labels: Sequence[str]) -> Section:
     """The images whose wrong label has the highest probability, as pictures and as a table."""
     title, mistakes = "Most confident mistakes", worst_mistakes(evaluation, MAX_MISTAKES)
@@ -168,7 +193,25 @@ def describe_labels(evaluation: Evaluation, labels: Sequence[str]) -> Section:
         (label, f"{r.images:,}", *map(_format_share, (r.precision, r.recall, r.f1)))
         for label, r in zip(labels, per_class_results(evaluation.counts), strict=True)
     ]
-    return Section("Results by label", (Text(note), Table(("label", "images", "precision", "recall", "F1"), rows)))
+    table = Table(("label", "images", "precision", "recall", "F1"), rows)
+    return Section("Results by label", (Text(note), table, *_describe_class_coverage(evaluation, labels)))
+
+
+def _describe_class_coverage(evaluation: Evaluation, labels: Sequence[str]) -> tuple[Block, ...]:
+    results = evaluation.class_coverage
+    if not results:
+        return ()
+    note = (
+        f"The next table has the empirical coverage of prediction sets of {CLASS_COVERAGE:.0%} among the images of "
+        "each label. Sets with one threshold have this coverage over all labels together. Sets with a threshold for "
+        "each label (per_class) have it for each label. A label with too few calibration images is in every set."
+    )
+    rows = [
+        (label, f"{r.images:,}", f"{r.together:.1%}", f"{r.per_class:.1%}") if r else (label, "0", None, None)
+        for label, r in zip(labels, results, strict=True)
+    ]
+    header = ("label of the sets", "images", "one threshold", "a threshold for each label")
+    return Text(note), Table(header, rows)
 
 
 def _format_share(share: float | None) -> str | None:

@@ -41,6 +41,36 @@ def test_coverage_needs_calibration() -> None:
         read_query(calibrated=False, coverage="0.9")
 
 
+@pytest.mark.parametrize("text", ["0", "1", "-0.5", "2", "nan", "inf", "1e-400", "x", ""])
+def test_a_largest_error_lies_between_zero_and_one(text: str) -> None:
+    """A largest error that is not a number above 0 and below 1 is refused."""
+    with pytest.raises(InvalidParameter, match=f"max_error is '{text}', .* a number above 0 and below 1"):
+        read_predict_query(QueryParams({"max_error": text}), 10, calibrated=True, decides=True)
+
+
+def test_a_largest_error_needs_decisions() -> None:
+    """It is refused if the checkpoint has a calibration from before there were decisions, or none."""
+    query = QueryParams({"max_error": "0.05"})
+    assert read_predict_query(query, 10, calibrated=True, decides=True).max_error == 0.05
+    for calibrated in (True, False):
+        with pytest.raises(InvalidParameter, match=r"max_error is '0\.05', .* no calibration for decisions"):
+            read_predict_query(query, 10, calibrated=calibrated)
+
+
+def test_coverage_of_each_label_needs_its_tables_and_a_coverage() -> None:
+    """per_class is refused without a coverage, for a checkpoint without tables by class, and if it is no boolean."""
+    query = QueryParams("coverage=0.9&per_class=true")
+    assert read_predict_query(query, 10, calibrated=True, by_class=True).per_class
+    assert not read_query(coverage="0.9").per_class
+    assert not read_query(per_class="false").per_class
+    with pytest.raises(InvalidParameter, match=r"per_class is 'true', .* no calibration of each label"):
+        read_predict_query(query, 10, calibrated=True)
+    with pytest.raises(InvalidParameter, match="per_class is 'true', but there is no coverage"):
+        read_predict_query(QueryParams("per_class=true"), 10, calibrated=True, by_class=True)
+    with pytest.raises(InvalidParameter, match="per_class is 'maybe', but must be true or false"):
+        read_query(per_class="maybe")
+
+
 def test_the_last_of_repeated_parameters_counts() -> None:
     """Earlier values of a repeated parameter and unknown parameters are ignored."""
     query = read_predict_query(QueryParams("top_k=x&top_k=2&other=1"), 10, calibrated=False)
@@ -49,11 +79,14 @@ def test_the_last_of_repeated_parameters_counts() -> None:
 
 def test_query_parameters_are_documented_with_their_ranges() -> None:
     """The OpenAPI parameters have the ranges that are checked, and none is required."""
-    top_k, coverage = document_parameters(PREDICT_SCHEMAS)["parameters"]
+    top_k, coverage, per_class, max_error = document_parameters(PREDICT_SCHEMAS)["parameters"]
     assert (top_k["name"], top_k["schema"]) == ("top_k", {"type": "integer", "minimum": 1})
     expected = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
     assert (coverage["name"], coverage["schema"]) == ("coverage", expected)
-    assert all(parameter["description"] and "required" not in parameter for parameter in (top_k, coverage))
+    assert (max_error["name"], max_error["schema"]) == ("max_error", expected)
+    assert (per_class["name"], per_class["schema"]) == ("per_class", {"type": "boolean"})
+    documented = (top_k, coverage, per_class, max_error)
+    assert all(parameter["description"] and "required" not in parameter for parameter in documented)
 
 
 def test_a_timeout_is_cut_to_the_limit() -> None:

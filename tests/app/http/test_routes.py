@@ -18,10 +18,11 @@ from app.main import create_app
 from app.serving.entry import NetworkInput
 from app.settings import Settings
 from models.checkpoint import read_checkpoint, restore_model
+from models.decisions import DecisionTable
 from models.normalise import normalise
 from models.predictions import Logits
 from models.preprocess import preprocess
-from models.probabilities import Calibration, prediction_sets, quantile_table, ranked_scores, softmax
+from models.probabilities import Calibration, ClassTables, prediction_sets, quantile_table, ranked_scores, softmax
 from models.typicality import energy, typicality
 from tests.fakes.checkpoints import LABELS, write_small_checkpoint
 from tests.fakes.gates import Gate
@@ -31,6 +32,8 @@ from tests.fakes.service import ZYGOTE, app_of, client_of, pipeline_of, serving
 pytestmark = pytest.mark.anyio
 PROBLEM = "application/problem+json"
 IMAGE = encoded(random_image())
+# The probability of the top label of four is at least 1/4.
+DECISIONS = DecisionTable(confidence=0.9, levels=(0.01, 0.2), thresholds=(1.0, 0.0), accepted=(0.3, 1.0))
 BROKEN = IMAGE[:60]
 
 
@@ -155,7 +158,11 @@ def calibrated_checkpoint(tmp_path_factory: pytest.TempPathFactory, checkpoint: 
         "energies": quantile_table(energy(logits).tolist()),
     }
     path = tmp_path_factory.mktemp("calibrated") / "small.safetensors"
-    write_small_checkpoint(path, temperature=0.5, calibration=Calibration(kind="aps", images=200, **tables))
+    # As if each label had a quarter of the images; the random network finds hardly any with some labels.
+    quarters = scores[ranked == labels].sort().values.reshape(len(LABELS), -1)
+    by_class = ClassTables(images=(50,) * 4, scores=tuple(quantile_table(row.tolist()) for row in quarters))
+    calibration = Calibration(kind="aps", images=200, **tables, decisions=DECISIONS, by_class=by_class)
+    write_small_checkpoint(path, temperature=0.5, calibration=calibration)
     return path
 
 
@@ -200,7 +207,34 @@ async def test_without_coverage_there_is_typicality_and_no_set(calibrated: httpx
     """Typicality costs nothing to ask for; a prediction set only comes where a coverage is asked for."""
     [prediction] = (await calibrated.post("/predict", content=IMAGE)).json()["predictions"]
     assert 0 < prediction["typicality"] <= 1
-    assert "prediction_set" not in prediction
+    assert not {"prediction_set", "decision"} & set(prediction)
+
+
+async def test_sets_of_each_label_are_those_of_its_table(
+    calibrated: httpx.AsyncClient, calibrated_checkpoint: Path
+) -> None:
+    """With per_class each label has its own threshold. A coverage that a label's images cannot promise is refused."""
+    calibration = read_checkpoint(calibrated_checkpoint).metadata.calibration
+    assert calibration is not None
+    response = await calibrated.post("/predict?coverage=0.5&per_class=true", content=IMAGE)
+    [prediction] = response.json()["predictions"]
+    probabilities = torch.tensor([prediction["probabilities"]], dtype=torch.float32)
+    [expected] = prediction_sets(probabilities, calibration, 0.5, per_class=True)
+    assert prediction["prediction_set"] == {"coverage": 0.5, "labels": [LABELS[index] for index in expected]}
+    refused = await calibrated.post("/predict?coverage=0.999&per_class=true", content=IMAGE)
+    assert code(refused) == (422, "invalid_parameter")
+    assert "each label needs 999 calibration images" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(("error", "accepted"), [(0.005, False), (0.1, False), (0.3, True)])
+async def test_a_decision_is_that_of_the_table(calibrated: httpx.AsyncClient, error: float, accepted: bool) -> None:
+    """Each image gets the decision that was asked for, and one that failed gets none."""
+    files = [("f", ("bad.png", BROKEN)), ("f", ("good.png", IMAGE))]
+    response = await calibrated.post(f"/predict?max_error={error}", files=files)
+    Predictions.model_validate(response.json(), extra="forbid")
+    bad, good = response.json()["predictions"]
+    assert good["decision"] == {"max_error": error, "accepted": accepted}
+    assert "decision" not in bad
 
 
 async def test_a_failed_image_has_neither_set_nor_typicality(calibrated: httpx.AsyncClient) -> None:
@@ -215,7 +249,10 @@ async def test_the_model_sums_up_its_calibration(calibrated: httpx.AsyncClient, 
     """GET /model says what the calibration rests on, without its tables, and null where there is none."""
     response = await calibrated.get("/model")
     ModelInfo.model_validate(response.json(), extra="forbid")
-    assert response.json()["calibration"] == {"kind": "aps", "images": 200, "temperature": 0.5}
+    shares = [{"max_error": error, "accepted": share} for error, share in ((0.005, 0), (0.01, 0.3), (0.02, 0.3))]
+    expected = {"confidence": 0.9, "accepted": [*shares, {"max_error": 0.05, "accepted": 0.3}]}
+    summary = {"kind": "aps", "images": 200, "temperature": 0.5, "decisions": expected}
+    assert response.json()["calibration"] == summary
     assert len(response.content) < 5_000
     assert (await client.get("/model")).json()["calibration"] is None
 
@@ -278,6 +315,11 @@ async def test_top_k_is_what_was_asked_for(client: httpx.AsyncClient, top_k: int
         "coverage=nan",
         "coverage=x",
         "coverage=0.9",
+        "max_error=0",
+        "max_error=nan",
+        "max_error=0.1",
+        "per_class=x",
+        "per_class=true",
     ],
 )
 async def test_parameters_out_of_range_are_invalid(client: httpx.AsyncClient, query: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torchmetrics.classification import BinaryAUROC
 
+from models.decisions import make_decision_table
 from models.probabilities import KINDS, softmax
 from models.typicality import typicality
 from tests.fakes.logits import draw_logits
@@ -18,7 +19,7 @@ from training.evaluation.calibration import (
     fit_temperature,
     typicality_auroc,
 )
-from training.evaluation.metrics import COVERAGES, measure_coverage, negative_log_likelihood
+from training.evaluation.metrics import COVERAGES, measure_coverage, measure_decision, negative_log_likelihood
 
 
 @pytest.mark.parametrize("factor", [0.1, 0.5, 1.0, 3.0, 20.0])
@@ -82,6 +83,25 @@ def test_a_calibration_reaches_the_requested_coverage(kind: str) -> None:
             shares[coverage].append(result.empirical)
     for coverage, empirical in shares.items():
         assert coverage - 4 * np.std(empirical) / math.sqrt(150) <= np.mean(empirical)
+
+
+def test_decisions_keep_their_promise_with_a_fitted_temperature() -> None:
+    """The temperature is fitted on the same 150 images. In a tenth of the calibrations, within noise, or fewer, more
+    than the largest error of the accepted images is wrong.
+    """
+    rounds, errors = 200, (0.2, 0.3)
+    others, truth = draw_logits(20_000, seed=10_000, factor=2.5)
+    broken = dict.fromkeys(errors, 0)
+    for seed in range(rounds):
+        logits, labels = draw_logits(150, seed, factor=2.5)
+        temperature = fit_temperature(logits, labels)
+        confidences, predicted = softmax(logits, temperature).max(dim=1)
+        table = make_decision_table(confidences.tolist(), (predicted == labels).tolist(), levels=errors)
+        probabilities = softmax(others, temperature)
+        for error in errors:
+            result = measure_decision(probabilities, truth, table, error)
+            broken[error] += result.wrong > error * result.accepted
+    assert 0 < max(broken.values()) / rounds <= 0.1 + 3 * math.sqrt(0.09 / rounds)
 
 
 def test_classes_may_be_missing() -> None:

@@ -23,7 +23,7 @@ from training.report.report import PICTURES, write_report
 LABELS = ("cat", "dog", "eel", "fox")
 SECTIONS = [
     *("Summary", "Training curves", "Confusion matrix", "Reliability of the probabilities", "Prediction sets"),
-    *("Most confident mistakes", "Results by label", "Training settings", "Data set", "Environment"),
+    *("Answer or defer", "Most confident mistakes", "Results by label", "Training settings", "Data set", "Environment"),
 ]
 NO_CALIBRATION = "There is no calibration"
 
@@ -130,7 +130,14 @@ def test_tables_have_a_row_for_each_coverage_and_label(usual: Report) -> None:
     for coverage in (80, 90, 95, 99):
         empirical = float(rows[f"{coverage}%"][0].rstrip("%"))
         assert coverage - 6 < empirical <= 100
+    for error in ("0.5%", "1.0%", "2.0%", "5.0%"):
+        accepted, share = rows[error][:2]
+        assert share == f"{int(accepted) / 300:.1%}"
     split, _ = make_predictions()
+    [first] = [i for i, row in enumerate(usual.page.rows) if row[0] == "label of the sets"]
+    by_class = usual.page.rows[first + 1 : first + 5]
+    assert [row[0] for row in by_class] == list(LABELS)
+    assert all(75 < float(row[3].rstrip("%")) <= 100 for row in by_class)
     images = [int(rows[label][0]) for label in LABELS]
     assert images == torch.bincount(split.labels).tolist()
     assert "nan" not in " ".join(cell for row in usual.page.rows for cell in row)
@@ -177,7 +184,7 @@ def test_a_report_without_calibration(tmp_path: Path) -> None:
     found = make_report(tmp_path, make_metadata(epochs=1), *make_predictions())
     assert pngs(tmp_path) == ["confusion", "curves", "mine", "mistakes", "reliability"]
     assert len(found.page.attributes("img")) == 4
-    assert sum(NO_CALIBRATION in text for text in found.page.inside("p")) == 2
+    assert sum(NO_CALIBRATION in text for text in found.page.inside("p")) == 3
     assert "before → after calibration" not in found.page.inside("small")
     with Image.open(tmp_path / "reliability.png") as image:
         assert image.width == 960
