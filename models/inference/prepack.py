@@ -38,13 +38,14 @@ class PrepackedConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, *, rectified: bool) -> None:
         super().__init__()
-        self._geometry = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        self.geometry = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        self.rectified = rectified
         self._behind = "relu" if rectified else "none"
-        self.register_buffer("weight", _ops._reorder_convolution_weight(conv.weight.detach(), *self._geometry, None))
+        self.register_buffer("weight", _ops._reorder_convolution_weight(conv.weight.detach(), *self.geometry, None))
         self.register_buffer("bias", conv.bias if conv.bias is None else conv.bias.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = _ops._convolution_pointwise(x, self.weight, self.bias, *self._geometry, self._behind, [], "")
+        result: Tensor = _ops._convolution_pointwise(x, self.weight, self.bias, *self.geometry, self._behind, [], "")
         return result
 
 
@@ -53,6 +54,7 @@ class PrepackedLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear, *, rectified: bool) -> None:
         super().__init__()
+        self.rectified = rectified
         self._behind = "relu" if rectified else "none"
         self.register_buffer("weight", _ops._reorder_linear_weight(linear.weight.detach(), None))
         self.register_buffer("bias", linear.bias if linear.bias is None else linear.bias.detach())
