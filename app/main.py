@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from app.decoding.zygote import Zygote
 from app.errors import MethodNotAllowed, NotFound
+from app.http.explain import explain_routes
 from app.http.middleware import RequestMiddleware
 from app.http.rehearsal import check_answers
 from app.http.routes import guarded_routes, metrics_routes, open_routes
@@ -44,7 +45,12 @@ def create_app(
             await service.close()
 
     # As they are, and the busiest first: FastAPI looks through routers that are included one by one, at each request.
-    routers = (guarded_routes, open_routes, *((metrics_routes,) if settings.metrics_port is None else ()))
+    routers = (
+        guarded_routes,
+        explain_routes,
+        open_routes,
+        *((metrics_routes,) if settings.metrics_port is None else ()),
+    )
     app = FastAPI(
         title="vggserve",
         description="Batched image classification with VGG networks.",

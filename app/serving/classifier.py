@@ -45,6 +45,11 @@ class Classifier:
         model.load_state_dict(state, assign=True)
         self._model = prepack(model) if device.type == "cpu" and can_prepack(dtype) else model
 
+    @property
+    def model(self) -> nn.Module:
+        """The network as it runs: fused, placed, and on some CPUs prepacked."""
+        return self._model
+
     def compute_logits(self, images: Sequence[Pixels]) -> Logits:
         """N images of (S, S, C) uint8 -> (N, K) float32 logits.
 

@@ -26,9 +26,13 @@ from app.decoding.zygote import main
 def answer(order: Order, task: Task) -> tuple[int, bytes]:
     """Grey pixels of an image of 5 x 3, or a picture of no pixels.
 
-    The files `crash`, `loop`, `hang`, `eat`, `lie` and `cost BYTES` do what they say.
+    The files `crash`, `loop`, `hang`, `eat`, `lie` and `cost BYTES` do what they say, and `draw crash` crashes
+    where it is drawn.
     """
-    word, _, number = order.data.decode().partition(" ")
+    text = order.data.decode()
+    if order.work == DRAW:
+        text = text.removeprefix("draw ")
+    word, _, number = text.partition(" ")
     if word == "cost" and int(number) > FREE_BYTES + order.granted:
         return COSTLY, COST.pack(int(number))
     if word == "lie":
