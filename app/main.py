@@ -44,13 +44,9 @@ def create_app(
             app.state.starting.cancel()
             await service.close()
 
+    optional = (metrics_routes,) if settings.metrics_port is None else ()
     # As they are, and the busiest first: FastAPI looks through routers that are included one by one, at each request.
-    routers = (
-        guarded_routes,
-        explain_routes,
-        open_routes,
-        *((metrics_routes,) if settings.metrics_port is None else ()),
-    )
+    routers = (guarded_routes, open_routes, explain_routes, *optional)
     app = FastAPI(
         title="vggserve",
         description="Batched image classification with VGG networks.",

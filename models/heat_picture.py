@@ -27,8 +27,9 @@ def picture_size(width: int, height: int) -> tuple[int, int]:
     if width * height <= MAX_PICTURE_PIXELS:
         return width, height
     scale = (MAX_PICTURE_PIXELS / (width * height)) ** 0.5
-    small_width, small_height = max(1, int(width * scale)), max(1, int(height * scale))
-    return min(small_width, MAX_PICTURE_PIXELS // small_height), min(small_height, MAX_PICTURE_PIXELS // small_width)
+    shorter = max(1, int(min(width, height) * scale))
+    longer = min(int(max(width, height) * scale), MAX_PICTURE_PIXELS // shorter)
+    return (longer, shorter) if width >= height else (shorter, longer)
 
 
 def draw_heat_picture(
@@ -45,10 +46,12 @@ def draw_heat_picture(
     flat = flatten(image, grey)
     resized = flat if flat.size == size else flat.resize(size, Image.Resampling.BILINEAR)
     picture = to_mode(to_srgb(resized, profile), "RGB")
+    if picture is image:  # the caller's image stays as it is
+        picture = picture.copy()
     left, top, right, bottom = square
     columns = _place(size[0], left / image.width, right / image.width, heat.shape[1])
     rows = _place(size[1], top / image.height, bottom / image.height, heat.shape[0])
-    _colour(picture, rows, heat.astype(np.float32) / 255, columns)
+    _colour(picture, rows, (heat / 255).astype(np.float32), columns)
     file = io.BytesIO()
     picture.save(file, "PNG", **PNG_OPTIONS)
     return file.getvalue()
@@ -63,7 +66,8 @@ def _place(pixels: int, start: float, end: float, cells: int) -> NDArray[np.floa
     position = np.clip(shares * cells - 0.5, 0, cells - 1)
     distance = np.abs(position[:, None] - np.arange(cells))
     is_seen = (shares >= 0) & (shares <= 1)
-    return (np.clip(1 - distance, 0, None) * is_seen[:, None]).astype(np.float32)
+    weights: NDArray[np.float32] = (np.clip(1 - distance, 0, None) * is_seen[:, None]).astype(np.float32)
+    return weights
 
 
 def _colour(
