@@ -4,6 +4,8 @@ Owns rewriting a network for oneDNN, the library that torch uses on a CPU. torch
 which it reorders for each batch. For small images this takes longer than the arithmetic.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -36,9 +38,12 @@ def prepack(model: nn.Module) -> nn.Module:
 class PrepackedConv(nn.Module):
     """The same function as `conv`, followed by a ReLU if `rectified`: (N, C, H, W) -> (N, C', H', W')."""
 
+    weight: Tensor
+    bias: Tensor | None
+
     def __init__(self, conv: nn.Conv2d, *, rectified: bool) -> None:
         super().__init__()
-        self.geometry = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        self.geometry: Any = (conv.padding, conv.stride, conv.dilation, conv.groups)
         self.rectified = rectified
         self._behind = "relu" if rectified else "none"
         self.register_buffer("weight", _ops._reorder_convolution_weight(conv.weight.detach(), *self.geometry, None))
@@ -51,6 +56,9 @@ class PrepackedConv(nn.Module):
 
 class PrepackedLinear(nn.Module):
     """The same function as `linear`, followed by a ReLU if `rectified`: (N, C) -> (N, C')."""
+
+    weight: Tensor
+    bias: Tensor | None
 
     def __init__(self, linear: nn.Linear, *, rectified: bool) -> None:
         super().__init__()
