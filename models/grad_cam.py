@@ -64,8 +64,8 @@ def explain(network: Blocks, image: Tensor, index: int | None = None) -> Explana
     It comes from the last block, before its pool, if the map there has MIN_SIDE rows: Grad-CAM. Otherwise it comes from
     the last block that has so many, or the first block: LayerCAM, which weights each place of a map by its own
     gradient. At a shallow layer a channel's mean gradient says little, because a channel is an edge or a colour that
-    lies anywhere. Of 150 digits, hiding a quarter of an 8 x 8 map's places lowers the
-    label's probability more than hiding others in 71 % with LayerCAM and in 58 % with Grad-CAM.
+    lies anywhere. Of 150 digits, hiding a quarter of an 8 x 8 map's places lowers the label's probability more than
+    hiding others in 71 % with LayerCAM and in 58 % with Grad-CAM.
 
     The network's parameters need no gradient. Raises ValueError for logits or gradients that are not finite.
     """
