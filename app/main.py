@@ -16,6 +16,7 @@ from starlette.requests import Request
 from app.decoding.zygote import Zygote
 from app.errors import MethodNotAllowed, NotFound
 from app.http.docs import docs_routes
+from app.http.explain import explain_routes
 from app.http.middleware import ErrorMiddleware, RequestMiddleware
 from app.http.rehearsal import check_answers
 from app.http.routes import guarded_routes, metrics_routes, open_routes
@@ -69,12 +70,14 @@ def create_app(
             app.state.starting.cancel()
             await service.close()
 
+    optional = (metrics_routes,) if settings.metrics_port is None else ()
     # As they are, and the busiest first: FastAPI looks through routers that are included one by one, at each request.
     routers = (
         guarded_routes,
         open_routes,
+        explain_routes,
         docs_routes,
-        *((metrics_routes,) if settings.metrics_port is None else ()),
+        *optional,
         infer_routes,
         metadata_routes,
         repository_routes,

@@ -5,12 +5,14 @@ Owns the calls of Pillow's decoders, and the meaning of their errors.
 
 import io
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from models.colours import BAND_PIXELS, flatten
 from models.formats.plain import ImageFault, NotEnoughMemory, PlainFile, broken
+from models.heat_picture import draw_heat_picture, picture_size
 from models.image_formats import FORMATS, simplify
 from models.preprocess import Pixels, Preprocessing, preprocess, resize_whole
 
@@ -32,6 +34,10 @@ OPENERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
 }
+DRAW_BYTES = 12  # by a pixel of a picture: resized, converted to sRGB, and its PNG file
+DRAW_FIXED_BYTES = 8 * 2**20  # for the band that is coloured
+Result = TypeVar("Result")
+QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 TURNS = {  # by EXIF orientation: what makes the stored picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -58,6 +64,31 @@ def decode_pixels(plain: PlainFile, preprocessing: Preprocessing) -> Pixels:
         _shorter_side(preprocessing),
         lambda image: preprocess(image, preprocessing, profile=plain.profile, grey=plain.grey),
     )
+
+
+def draw_picture(plain: PlainFile, preprocessing: Preprocessing, heat: Pixels) -> bytes:
+    """A PNG of a plain file's upright picture with a heat map over it; `heat` is (rows, columns) uint8.
+
+    Raises ImageFault and NotEnoughMemory.
+    """
+    return _decode(
+        plain,
+        min(picture_size(plain.width, plain.height)),
+        lambda image: draw_heat_picture(image, heat, preprocessing, profile=plain.profile, grey=plain.grey),
+    )
+
+
+def upright_size(plain: PlainFile) -> tuple[int, int]:
+    """The width and height of the picture, as its EXIF orientation turns it."""
+    return (plain.height, plain.width) if plain.orientation in QUARTER_TURNS else (plain.width, plain.height)
+
+
+def estimate_draw_bytes(plain: PlainFile) -> int:
+    """The memory that `draw_picture` takes at most, in bytes, beside the plain file's own."""
+    width, height = picture_size(plain.width, plain.height)
+    area = width * height
+    between = 4 * int((area * plain.width * plain.height) ** 0.5)  # an image that is resized in one direction
+    return _estimate_bytes(plain, min(width, height)) + between + DRAW_BYTES * area + DRAW_FIXED_BYTES
 
 
 def read_whole(data: bytes, shorter: int, preprocessing: Preprocessing) -> Pixels:
@@ -93,7 +124,7 @@ def _estimate_bytes(plain: PlainFile, shorter: int) -> int:
     return copies + bands + rows + plain.buffer_bytes + PROFILE_FACTOR * len(plain.profile or b"")
 
 
-def _decode(plain: PlainFile, shorter: int, use: Callable[[Image.Image], Pixels]) -> Pixels:
+def _decode(plain: PlainFile, shorter: int, use: Callable[[Image.Image], Result]) -> Result:
     # The limit is ours, and has been checked. Pillow's own is one for the whole process.
     Image.MAX_IMAGE_PIXELS = None
     try:

@@ -94,6 +94,31 @@ def preprocess(
     return _pad(pixels, p) if p.crop == "pad" else pixels
 
 
+def locate_square(width: int, height: int, preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """Where the network's square lies on an upright image: left, top, right and bottom, in the image's pixels.
+
+    With `pad` it reaches beyond the image.
+    """
+    p = preprocessing
+    if p.crop == "squash":
+        return 0.0, 0.0, float(width), float(height)
+    if p.crop == "pad":
+        resized = _longer_size(width, height, p.size)
+        margins = [(p.size - side) // 2 for side in resized]
+        boxes = [(-margin, p.size - margin) for margin in margins]
+        origin, cut = (0, 0), (width, height)
+    else:
+        left, top, right, bottom = _middle_box(width, height)
+        origin, cut = (left, top), (right - left, bottom - top)
+        resized = _shorter_size(*cut, p.resize)
+        boxes = [(start := round((side - p.size) / 2), start + p.size) for side in resized]
+    (x0, x1), (y0, y1) = (
+        (offset + start * full / side, offset + end * full / side)
+        for offset, full, side, (start, end) in zip(origin, cut, resized, boxes, strict=True)
+    )
+    return x0, y0, x1, y1
+
+
 def resize_whole(
     image: Image.Image,
     shorter: int,
@@ -130,12 +155,15 @@ def _convert(
 
 
 def _cut_middle(image: Image.Image) -> Image.Image:
-    width, height = image.size
+    box = _middle_box(*image.size)
+    return image if box == (0, 0, *image.size) else image.crop(box)
+
+
+def _middle_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the middle, which is no longer than MAX_ASPECT_RATIO allows."""
     limit = MAX_ASPECT_RATIO * min(width, height)
-    if max(width, height) <= limit:
-        return image
     left, top = max(0, (width - limit) // 2), max(0, (height - limit) // 2)
-    return image.crop((left, top, left + min(width, limit), top + min(height, limit)))
+    return left, top, left + min(width, limit), top + min(height, limit)
 
 
 def _resize(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> Image.Image:
@@ -145,14 +173,15 @@ def _resize(image: Image.Image, size: tuple[int, int], preprocessing: Preprocess
 
 
 def _resize_shorter(image: Image.Image, shorter: int, preprocessing: Preprocessing) -> Image.Image:
-    width, height = image.size
+    return _resize(image, _shorter_size(*image.size, shorter), preprocessing)
+
+
+def _shorter_size(width: int, height: int, shorter: int) -> tuple[int, int]:
     if min(width, height) == shorter:
-        return image
+        return width, height
     if width <= height:
-        size = (shorter, int(shorter * height / width))
-    else:
-        size = (int(shorter * width / height), shorter)
-    return _resize(image, size, preprocessing)
+        return shorter, int(shorter * height / width)
+    return int(shorter * width / height), shorter
 
 
 def _crop_middle(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
@@ -171,9 +200,12 @@ def _squash(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
 
 
 def _resize_longer(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    size, longer = preprocessing.size, max(image.size)
-    width, height = (max(1, round(side / (longer / size))) for side in image.size)
-    return _resize(image, (width, height), preprocessing)
+    return _resize(image, _longer_size(*image.size, preprocessing.size), preprocessing)
+
+
+def _longer_size(width: int, height: int, longer: int) -> tuple[int, int]:
+    ratio = max(width, height) / longer
+    return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
 def _pad(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:

@@ -4,28 +4,35 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, cast
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
 
-from app.decoding.messages import JOB, REPLY
+import numpy as np
+
+from app.decoding.messages import REPLY, Order, SizedPixels
 from app.errors import ServiceError
 from models.preprocess import Pixels
 
 log = logging.getLogger("vggserve.decoding")
 
-Deliver = Callable[[Pixels | ServiceError], None]
+Outcome = Pixels | SizedPixels | bytes | ServiceError  # the first three by the work: DECODE, DECODE_SIZED, DRAW
+Deliver = Callable[[Any], None]
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One file. `cost` is 0, or the memory that a decoder has found it to need, in bytes.
+    """One file, and what is done with it. `cost` is 0, or the memory that a decoder has found it to need, in bytes.
 
-    `freed` is called once, when no decoder has the file's bytes any more.
+    A reply may have `largest_reply` bytes of payload. `freed` is called once, when no decoder has the file's bytes any
+    more.
     """
 
+    work: int
     data: bytes
     deliver: Deliver
     freed: Callable[[], None] | None
+    largest_reply: int
+    heat: Pixels = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
     cost: int = 0
     decoder: "Decoder | None" = None
     is_cancelled: bool = False
@@ -53,12 +60,12 @@ class Owner(Protocol):
 
 
 class Decoder(asyncio.Protocol):
-    """A process that decodes one file at a time. `largest_reply` is in bytes of payload."""
+    """A process that decodes one file at a time."""
 
-    def __init__(self, owner: Owner, pid: int, slow_seconds: float, largest_reply: int) -> None:
+    def __init__(self, owner: Owner, pid: int, slow_seconds: float) -> None:
         self.pid = pid
         self.job: Job | None = None
-        self._owner, self._slow_seconds, self._largest_reply = owner, slow_seconds, largest_reply
+        self._owner, self._slow_seconds = owner, slow_seconds
         self._received = bytearray()
         self._started = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -72,7 +79,7 @@ class Decoder(asyncio.Protocol):
         """Sends a file to the process, which must have none."""
         self.job, self._started = job, time.monotonic()
         self._timer = asyncio.get_running_loop().call_later(self._slow_seconds, self._owner.move_aside, self)
-        self._transport.writelines((JOB.pack(len(job.data), job.cost), job.data))
+        self._transport.writelines(Order(job.work, job.data, job.cost, job.heat).to_pieces())
 
     def end(self) -> None:
         """Ends the connection. `lose` follows."""
@@ -87,7 +94,7 @@ class Decoder(asyncio.Protocol):
         if len(self._received) < REPLY.size:
             return
         kind, warnings, size = REPLY.unpack_from(self._received)
-        if (job := self.job) is None or size > self._largest_reply:
+        if (job := self.job) is None or size > job.largest_reply:
             self.end()
         elif len(self._received) >= REPLY.size + size:
             payload = bytes(self._received[REPLY.size :])

@@ -11,10 +11,29 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from app.decoding.images import decode_plain, estimate_bytes, inspect
-from app.decoding.messages import COST, COSTLY, ERROR, JOB, PIXELS, REPLY, Task, encode_error
+import numpy as np
+
+from app.decoding.images import decode_plain, draw_plain, estimate_bytes, inspect
+from app.decoding.messages import (
+    COST,
+    COSTLY,
+    DECODE,
+    DRAW,
+    ERROR,
+    JOB,
+    PICTURE,
+    PIXELS,
+    REPLY,
+    SIZE,
+    SIZED_PIXELS,
+    Order,
+    Task,
+    encode_error,
+)
 from app.decoding.quiet import count_warnings
 from app.errors import Overloaded, ServiceError
+from models.formats.plain import PlainFile
+from models.image_files import upright_size
 
 # Memory that a decoder may take without asking, in bytes beside the file itself. Photographs of 12 million pixels need
 # less. An image that needs more waits until the memory of all costly images leaves room for it.
@@ -25,7 +44,7 @@ CPU_SECONDS_PER_BYTE = 2e-8
 OPEN_FILES = 16
 
 
-Answer = Callable[[bytes, int, Task], tuple[int, bytes]]
+Answer = Callable[[Order, Task], tuple[int, bytes]]
 
 
 def serve(connection: socket.socket, task: Task, answer: Answer) -> None:
@@ -39,14 +58,18 @@ def serve(connection: socket.socket, task: Task, answer: Answer) -> None:
     used_bytes = _data_bytes()
     with connection, connection.makefile("rb") as jobs:
         while header := jobs.read(JOB.size):
-            size, granted = JOB.unpack(header)
+            work, granted, size, rows, columns = JOB.unpack(header)
             # While it is read and inspected, the file is in memory up to four times.
             limit = used_bytes + 4 * size + FREE_BYTES + granted
             resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
             signal.setitimer(signal.ITIMER_PROF, cpu_seconds(granted))  # its signal ends the process
-            kind, payload = answer(jobs.read(size), granted, task)
+            data, heat = jobs.read(size), jobs.read(rows * columns)
+            order = Order(work, data, granted, np.frombuffer(heat, np.uint8).reshape(rows, columns))
+            kind, payload = answer(order, task)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            connection.sendall(REPLY.pack(kind, warnings.count, len(payload)) + payload)
+            connection.sendall(REPLY.pack(kind, warnings.count, len(payload)))
+            connection.sendall(payload)
+            del data, order, payload  # before the next file is read
             warnings.count = 0
             if granted:
                 return
@@ -57,21 +80,28 @@ def cpu_seconds(granted: int) -> float:
     return CPU_SECONDS + CPU_SECONDS_PER_BYTE * granted
 
 
-def answer(data: bytes, granted: int, task: Task) -> tuple[int, bytes]:
-    """The kind and payload of the reply to a file: its pixels, an error, or what it costs.
+def answer(order: Order, task: Task) -> tuple[int, bytes]:
+    """The kind and payload of the reply to a job: what was ordered, an error, or what it costs.
 
-    The cost is told where it is more than FREE_BYTES + `granted`.
+    The cost is told where it is more than FREE_BYTES and what was granted.
     """
     try:
-        plain = inspect(data, task.max_image_pixels)
-        cost = estimate_bytes(plain, task.preprocessing)
-        if cost > FREE_BYTES + granted:
+        plain = inspect(order.data, task.max_image_pixels)
+        cost = estimate_bytes(plain, task.preprocessing, is_drawn=order.work == DRAW)
+        if cost > FREE_BYTES + order.granted:
             return COSTLY, COST.pack(cost)
-        return PIXELS, decode_plain(plain, task.preprocessing).tobytes()
+        return _do_work(order, plain, task)
     except ServiceError as error:
         return ERROR, encode_error(error)
     except MemoryError:
         return ERROR, encode_error(Overloaded("There was not enough memory to decode the image."))
+
+
+def _do_work(order: Order, plain: PlainFile, task: Task) -> tuple[int, bytes]:
+    if order.work == DRAW:
+        return PICTURE, draw_plain(plain, task.preprocessing, order.heat)
+    pixels = decode_plain(plain, task.preprocessing).tobytes()
+    return (PIXELS, pixels) if order.work == DECODE else (SIZED_PIXELS, SIZE.pack(*upright_size(plain)) + pixels)
 
 
 class _Counter:

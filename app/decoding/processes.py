@@ -13,11 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from app.decoding.connection import Decoder, Deliver, Job
+from app.decoding.connection import Decoder, Deliver, Job, Outcome
 from app.decoding.decoder import FREE_BYTES, cpu_seconds
-from app.decoding.messages import COST, COSTLY, ERROR, MAX_ERROR_BYTES, PIXELS, Task, parse_error
+from app.decoding.messages import (
+    COST,
+    COSTLY,
+    DECODE,
+    DECODE_SIZED,
+    DRAW,
+    ERROR,
+    MAX_ERROR_BYTES,
+    PICTURE,
+    PIXELS,
+    PNG_SIGNATURE,
+    SIZE,
+    SIZED_PIXELS,
+    SizedPixels,
+    Task,
+    largest_reply,
+    parse_error,
+)
 from app.decoding.zygote import Zygote
-from app.errors import ImageTooLarge, Overloaded, ServiceError, UndecodableImage
+from app.errors import ImageTooLarge, Overloaded, UndecodableImage
 from app.metrics import Metrics
 from models.preprocess import Pixels
 
@@ -74,8 +91,29 @@ class Decoders:
 
         Calls `freed` when no decoder has the file's bytes any more, which may be later than the request's end.
         """
-        job = Job(data, deliver, freed)
-        self._waiting.append(job)
+        return self._submit(self._make_job(DECODE, data, deliver, freed), self._waiting)
+
+    def submit_sized(self, data: bytes, deliver: Deliver, freed: Callable[[], None] | None = None) -> Job:
+        """The same, but `deliver` gets SizedPixels."""
+        return self._submit(self._make_job(DECODE_SIZED, data, deliver, freed), self._waiting)
+
+    def submit_drawing(
+        self, data: bytes, heat: Pixels, deliver: Deliver, freed: Callable[[], None] | None = None
+    ) -> Job:
+        """Calls `deliver` with a PNG file's bytes: the image with `heat`, (rows, columns) uint8, over it; or an error.
+
+        Drawing is costly by its nature: it never takes the place of a file that is decoded for a prediction, and runs
+        at a lower priority.
+        """
+        job = self._make_job(DRAW, data, deliver, freed)
+        job.heat = heat
+        return self._submit(job, self._costly)
+
+    def _make_job(self, work: int, data: bytes, deliver: Deliver, freed: Callable[[], None] | None) -> Job:
+        return Job(work, data, deliver, freed, largest_reply(work, self._task.preprocessing))
+
+    def _submit(self, job: Job, jobs: deque[Job]) -> Job:
+        jobs.append(job)
         self._schedule()
         return job
 
@@ -123,6 +161,8 @@ class Decoders:
         lane.add(decoder)
         self._granted += job.cost
         job.decoder = decoder
+        if job.work == DRAW:
+            _lower_priority(decoder)
         decoder.run(job)
 
     async def _add(self) -> None:
@@ -151,9 +191,7 @@ class Decoders:
         return decoder
 
     def _make_decoder(self, pid: int) -> Decoder:
-        preprocessing = self._task.preprocessing
-        largest_reply = max(MAX_ERROR_BYTES, preprocessing.size**2 * preprocessing.channels)
-        return Decoder(self, pid, self._slow_seconds, largest_reply)
+        return Decoder(self, pid, self._slow_seconds)
 
     def move_aside(self, decoder: Decoder) -> None:
         """Gives the place of a slow file's decoder to the next file, or ends it if nobody waits for the file."""
@@ -163,15 +201,14 @@ class Decoders:
         elif len(self._slow) < 2 * self._count:
             self._fast.discard(decoder)
             self._slow.add(decoder)
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, decoder.pid, NICENESS)
+            _lower_priority(decoder)
             self._schedule()
 
     def finish(self, decoder: Decoder, job: Job, kind: int, warnings: int, payload: bytes) -> None:
         """Takes a decoder's reply. Raises ValueError if it is none that a decoder gives."""
         self._metrics.image_warnings.inc(warnings)
         outcome = self._read(job, kind, payload)
-        if kind == PIXELS:
+        if kind in (PIXELS, SIZED_PIXELS):
             self._metrics.decode_seconds.observe(decoder.seconds)
         was_slow = decoder in self._slow
         self._release(decoder, job)
@@ -187,12 +224,14 @@ class Decoders:
                 job.deliver(outcome)
         self._schedule()
 
-    def _read(self, job: Job, kind: int, payload: bytes) -> Pixels | ServiceError | None:
-        """The pixels, the error, or None for a job that has to wait for memory."""
-        preprocessing = self._task.preprocessing
-        if kind == PIXELS:
-            shape = (preprocessing.size, preprocessing.size, preprocessing.channels)
-            return np.frombuffer(payload, np.uint8).reshape(shape)
+    def _read(self, job: Job, kind: int, payload: bytes) -> Outcome | None:
+        """What was ordered, the error, or None for a job that has to wait for memory."""
+        if (job.work, kind) == (DECODE, PIXELS):
+            return self._read_pixels(payload)
+        if (job.work, kind) == (DECODE_SIZED, SIZED_PIXELS) and len(payload) >= SIZE.size:
+            return SizedPixels(self._read_pixels(payload[SIZE.size :]), *SIZE.unpack_from(payload))
+        if (job.work, kind) == (DRAW, PICTURE) and payload.startswith(PNG_SIGNATURE):
+            return payload
         if kind == ERROR and len(payload) <= MAX_ERROR_BYTES:
             return parse_error(payload)
         if kind != COSTLY or len(payload) != COST.size or job.cost:
@@ -205,6 +244,11 @@ class Decoders:
             )
         job.cost = needed - FREE_BYTES
         return None
+
+    def _read_pixels(self, payload: bytes) -> Pixels:
+        preprocessing = self._task.preprocessing
+        shape = (preprocessing.size, preprocessing.size, preprocessing.channels)
+        return np.frombuffer(payload, np.uint8).reshape(shape)
 
     def lose(self, decoder: Decoder) -> None:
         """Replaces a decoder whose process has ended or is to end. Answers the file that it had."""
@@ -227,7 +271,7 @@ class Decoders:
             self._metrics.decoders_restarted.labels("time" if is_slow else "crash").inc()
             if not is_slow and not job.is_second_try and not self._is_closed:
                 job.is_second_try = True
-                (self._costly if job.cost else self._waiting).appendleft(job)
+                (self._costly if job.cost or job.work == DRAW else self._waiting).appendleft(job)
                 return
         job.free()
         job.deliver(UndecodableImage(_describe_loss(job, is_slow=is_slow)))
@@ -246,6 +290,11 @@ def _describe_loss(job: Job, *, is_slow: bool) -> str:
     if is_slow:
         return f"Decoding the image took more than the allowed {cpu_seconds(job.cost):.0f} seconds of processor time."
     return "The image made its decoder crash."
+
+
+def _lower_priority(decoder: Decoder) -> None:
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, decoder.pid, NICENESS)
 
 
 def _keep(tasks: set[asyncio.Task[None]], coroutine: Coroutine[Any, Any, None]) -> None:

@@ -99,15 +99,16 @@ class Inference:
         """
         if shares is None:
             shares = self.reservation.split(0 if isinstance(image, ServiceError) else len(image) for image in images)
-        return await self._unless_disconnected(
+        return await self.unless_disconnected(
             self.pipeline.classify(images, self.deadline, coverage, shares, per_class=per_class)
         )
 
     async def classify_tensors(self, tensors: "NormalisedPixels") -> "list[Classification | ServiceError]":
         """As `Pipeline.classify_tensors`. Raises ClientDisconnect when the client hangs up."""
-        return await self._unless_disconnected(self.pipeline.classify_tensors(tensors, self.deadline))
+        return await self.unless_disconnected(self.pipeline.classify_tensors(tensors, self.deadline))
 
-    async def _unless_disconnected(self, outcomes: Awaitable[T]) -> T:
+    async def unless_disconnected(self, outcomes: Awaitable[T]) -> T:
+        """Awaits it. Raises ClientDisconnect when the client hangs up; the body must have been read."""
         async with _cancel_on_disconnect(self.request):
             return await outcomes
 

@@ -21,6 +21,14 @@ _INSTANCES = {
 }
 _FORM = {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
 
+_FILE = {"type": "string", "format": "binary"}
+_ONE_FILE = {"type": "object", "required": ["image"], "properties": {"image": _FILE}}
+_ONE_INSTANCE = {
+    "type": "object",
+    "required": ["instances"],
+    "properties": {"instances": {"type": "array", "minItems": 1, "maxItems": 1, "items": _INSTANCE}},
+}
+
 IMAGES_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -29,6 +37,19 @@ IMAGES_BODY: dict[str, Any] = {
             "application/octet-stream": _BINARY,
             "multipart/form-data": {"schema": _FORM},
             "application/json": {"schema": _INSTANCES},
+        },
+    }
+}
+
+
+IMAGE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
+            "multipart/form-data": {"schema": _ONE_FILE},
+            "application/json": {"schema": _ONE_INSTANCE},
         },
     }
 }

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from app.errors import ServiceError
 
 if TYPE_CHECKING:
+    from app.serving.explain import TimedExplanation
     from app.serving.pipeline import Classification, LoadedModel
     from app.settings import Settings
     from models.decisions import Threshold
@@ -83,6 +84,20 @@ class Predictions(BaseModel):
 
     model: ModelId
     predictions: list[PredictionItem]
+
+
+class Explanation(BaseModel):
+    """The answer of `POST /explain` in numbers."""
+
+    model: ModelId
+    label: str
+    index: int
+    heatmap: list[list[float]] = Field(
+        description="rows from top to bottom, each from left to right, of values in [0, 1]; they cover the part of the "
+        "image that the model saw"
+    )
+    width: int = Field(description="of the upright image, in pixels")
+    height: int = Field(description="of the upright image, in pixels")
 
 
 class Reloaded(BaseModel):
@@ -206,6 +221,19 @@ def ranked_fields(prediction: "Prediction", labels: tuple[str, ...], indices: ND
 def model_id_fields(model: "LoadedModel") -> dict[str, str]:
     """The fields of `ModelId`."""
     return {"name": model.metadata.architecture.name, "version": model.version}
+
+
+def explanation_fields(model: "LoadedModel", timed: "TimedExplanation") -> dict[str, Any]:
+    """The fields of `Explanation`."""
+    explanation = timed.explanation
+    return {
+        "model": model_id_fields(model),
+        "label": model.metadata.labels[explanation.index],
+        "index": explanation.index,
+        "heatmap": explanation.heat_map,
+        "width": timed.width,
+        "height": timed.height,
+    }
 
 
 def model_info_fields(model: "LoadedModel", settings: "Settings") -> dict[str, Any]:

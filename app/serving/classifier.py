@@ -45,6 +45,11 @@ class Classifier:
         model.load_state_dict(state, assign=True)
         self._model = prepack(model) if device.type == "cpu" and can_prepack(dtype) else model
 
+    @property
+    def model(self) -> nn.Module:
+        """The network as it runs: fused, placed, and on some CPUs prepacked."""
+        return self._model
+
     def compute_logits(self, images: Sequence[NetworkInput]) -> Logits:
         """N images of (S, S, C) uint8, or (C, S, S) float32 where they are normalised, -> (N, K) float32 logits.
 

@@ -19,6 +19,8 @@ from app.memory import Share
 from app.metrics import Metrics
 from app.serving.classifier import Classifier, load_classifier
 from app.serving.entry import Entry, NormalisedPixels, TimedPrediction
+from app.serving.explain import Explainer
+from app.serving.heat_maps import HeatMapThread
 from app.serving.queue import Queue
 from app.serving.replica_set import ReplicaSet
 from app.serving.service_rate import ServiceRate
@@ -109,11 +111,14 @@ class Pipeline:
         self._watchdog = Watchdog(
             self._workers, self.queue, self.replicas, stuck_after(model.largest_batch_seconds), watch_seconds
         )
+        self._heat_maps = HeatMapThread(model.classifiers[0].model, model.metadata.preprocessing)
+        self.explainer = Explainer(self._heat_maps, decoders)
         self.requests = InFlight()  # that are answered by this model
         self.decoders = decoders
 
     def start(self) -> None:
-        """Starts the model's threads and the watchdog."""
+        """Starts the threads and the watchdog."""
+        self._heat_maps.start()
         for worker in self._workers:
             worker.start()
         self._watchdog.start()
@@ -122,10 +127,12 @@ class Pipeline:
         """Makes the model's threads end once the queue is empty."""
         self._watchdog.stop()
         self.queue.close()
+        self._heat_maps.close()
 
     def fail_requests(self, error: ServiceError) -> None:
         """Answers every image that has no answer yet."""
         self.queue.fail_admitted(error)
+        self.explainer.fail_requests(error)
 
     def join(self, seconds: float) -> list[str]:
         """Waits for the end of the model's threads, for at most that long. Returns the names of those that go on."""

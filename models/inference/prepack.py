@@ -4,6 +4,8 @@ Owns rewriting a network for oneDNN, the library that torch uses on a CPU. torch
 which it reorders for each batch. For small images this takes longer than the arithmetic.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -36,23 +38,31 @@ def prepack(model: nn.Module) -> nn.Module:
 class PrepackedConv(nn.Module):
     """The same function as `conv`, followed by a ReLU if `rectified`: (N, C, H, W) -> (N, C', H', W')."""
 
+    weight: Tensor
+    bias: Tensor | None
+
     def __init__(self, conv: nn.Conv2d, *, rectified: bool) -> None:
         super().__init__()
-        self._geometry = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        self.geometry: Any = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        self.rectified = rectified
         self._behind = "relu" if rectified else "none"
-        self.register_buffer("weight", _ops._reorder_convolution_weight(conv.weight.detach(), *self._geometry, None))
+        self.register_buffer("weight", _ops._reorder_convolution_weight(conv.weight.detach(), *self.geometry, None))
         self.register_buffer("bias", conv.bias if conv.bias is None else conv.bias.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = _ops._convolution_pointwise(x, self.weight, self.bias, *self._geometry, self._behind, [], "")
+        result: Tensor = _ops._convolution_pointwise(x, self.weight, self.bias, *self.geometry, self._behind, [], "")
         return result
 
 
 class PrepackedLinear(nn.Module):
     """The same function as `linear`, followed by a ReLU if `rectified`: (N, C) -> (N, C')."""
 
+    weight: Tensor
+    bias: Tensor | None
+
     def __init__(self, linear: nn.Linear, *, rectified: bool) -> None:
         super().__init__()
+        self.rectified = rectified
         self._behind = "relu" if rectified else "none"
         self.register_buffer("weight", _ops._reorder_linear_weight(linear.weight.detach(), None))
         self.register_buffer("bias", linear.bias if linear.bias is None else linear.bias.detach())

@@ -12,6 +12,7 @@ from models.preprocess import Preprocessing
 from models.probabilities import Calibration
 from tests.fakes.images import random_image
 
+PREPROCESSING = Preprocessing(size=32, resize=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 LABELS = ("cat", "dog", "eel", "fox")
 
 
@@ -21,12 +22,14 @@ def write_small_checkpoint(
     labels: tuple[str, ...] = LABELS,
     temperature: float = 1.0,
     calibration: Calibration | None = None,
+    architecture: Architecture | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> str:
-    """Writes a small vgg11_bn with random weights and returns its version."""
+    """Writes a small network with random weights, by default a vgg11_bn, and returns its version."""
     torch.manual_seed(seed)
-    architecture = Architecture("vgg11_bn", len(labels), input_size=32, head="pooled", width=1 / 8)
+    architecture = architecture or Architecture("vgg11_bn", len(labels), input_size=32, head="pooled", width=1 / 8)
     model = build_network(architecture).eval()
-    preprocessing = Preprocessing(size=32, resize=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    preprocessing = preprocessing or PREPROCESSING
     golden = record_golden_sample(model, preprocessing, random_image())
     metadata = CheckpointMetadata(
         architecture=architecture,

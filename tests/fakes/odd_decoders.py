@@ -7,14 +7,33 @@ import sys
 import threading
 
 from app.decoding.decoder import FREE_BYTES
-from app.decoding.messages import COST, COSTLY, PIXELS, Task
+from app.decoding.messages import (
+    COST,
+    COSTLY,
+    DECODE,
+    DRAW,
+    PICTURE,
+    PIXELS,
+    PNG_SIGNATURE,
+    SIZE,
+    SIZED_PIXELS,
+    Order,
+    Task,
+)
 from app.decoding.zygote import main
 
 
-def answer(data: bytes, granted: int, task: Task) -> tuple[int, bytes]:
-    """Grey pixels, unless the file is `crash`, `loop`, `hang`, `eat`, `lie` or `cost BYTES`."""
-    word, _, number = data.decode().partition(" ")
-    if word == "cost" and int(number) > FREE_BYTES + granted:
+def answer(order: Order, task: Task) -> tuple[int, bytes]:
+    """Grey pixels of an image of 5 x 3, or a picture of no pixels.
+
+    The files `crash`, `loop`, `hang`, `eat`, `lie` and `cost BYTES` do what they say, and `draw crash` crashes
+    where it is drawn.
+    """
+    text = order.data.decode()
+    if order.work == DRAW:
+        text = text.removeprefix("draw ")
+    word, _, number = text.partition(" ")
+    if word == "cost" and int(number) > FREE_BYTES + order.granted:
         return COSTLY, COST.pack(int(number))
     if word == "lie":
         return PIXELS, b"too short"
@@ -31,8 +50,11 @@ def answer(data: bytes, granted: int, task: Task) -> tuple[int, bytes]:
         ctypes.memset(ctypes.create_string_buffer(int(number)), 1, int(number))
     if word == "flood":
         sys.stderr.write("x" * int(number))
+    if order.work == DRAW:
+        return PICTURE, PNG_SIGNATURE + order.heat.tobytes()
     size = task.preprocessing.size
-    return PIXELS, bytes([127]) * (size * size * task.preprocessing.channels)
+    pixels = bytes([127]) * (size * size * task.preprocessing.channels)
+    return (PIXELS, pixels) if order.work == DECODE else (SIZED_PIXELS, SIZE.pack(5, 3) + pixels)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 
 from app.decoding.connection import Job
 from app.decoding.decoder import FREE_BYTES
-from app.decoding.messages import Task
+from app.decoding.messages import PNG_SIGNATURE, SizedPixels, Task
 from app.decoding.processes import Decoders
 from app.decoding.zygote import Zygote
 from app.errors import ImageTooLarge, Internal, Overloaded, ServiceError, UndecodableImage
@@ -159,13 +159,46 @@ async def test_a_file_that_can_never_have_its_memory_is_refused(zygote: Zygote) 
     assert str(FREE_BYTES + COSTLY_BYTES) in error.detail
 
 
-@pytest.mark.parametrize("data", [b"lie", b"kind 3", b"kind 2", b"kind 1", b"kind 0"])
+@pytest.mark.parametrize("data", [b"lie", *(b"kind %d" % kind for kind in range(6))])
 async def test_a_decoder_is_not_trusted(zygote: Zygote, data: bytes) -> None:
     """A reply that no decoder gives ends its process, and the file has an error."""
     async with running(zygote) as decoders:
         error = await decode(decoders, data)
         assert is_sound(await decode(decoders, SOUND))
     assert isinstance(error, UndecodableImage | Internal)
+
+
+async def test_a_drawing_gets_its_heat_map(zygote: Zygote) -> None:
+    """The map travels with the file. The reply is a PNG file, and an image's size is told with its pixels."""
+    async with running(zygote) as decoders:
+        drawn: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        decoders.submit_drawing(SOUND, np.array([[1, 2, 3]], np.uint8), drawn.set_result)
+        assert await drawn == PNG_SIGNATURE + bytes([1, 2, 3])
+        sized: asyncio.Future[SizedPixels] = asyncio.get_running_loop().create_future()
+        decoders.submit_sized(SOUND, sized.set_result)
+        outcome = await sized
+        assert (outcome.width, outcome.height, is_sound(outcome.pixels)) == (5, 3, True)
+
+
+@pytest.mark.parametrize("data", [b"lie", *(b"kind %d" % kind for kind in range(6))])
+async def test_a_drawing_decoder_is_not_trusted_either(zygote: Zygote, data: bytes) -> None:
+    """A reply to another work, or one that is no PNG file, is an error of the image."""
+    async with running(zygote) as decoders:
+        drawn: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        decoders.submit_drawing(data, np.zeros((1, 1), np.uint8), drawn.set_result)
+        assert isinstance(await drawn, UndecodableImage | Internal)
+        assert is_sound(await decode(decoders, SOUND))
+
+
+async def test_a_drawing_takes_no_place_of_a_prediction(zygote: Zygote) -> None:
+    """While one hangs in the only decoder, files are decoded beside it."""
+    async with running(zygote) as decoders:
+        drawn: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        job = decoders.submit_drawing(b"hang", np.zeros((1, 1), np.uint8), drawn.set_result)
+        assert is_sound(await decode(decoders, SOUND))
+        assert not drawn.done()
+        decoders.cancel(job)
+        assert isinstance(await drawn, UndecodableImage)
 
 
 async def test_what_libraries_print_is_not_seen(zygote: Zygote, capfd: pytest.CaptureFixture[str]) -> None:
