@@ -27,6 +27,12 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PICTURE_BYTES = 4 * MAX_PICTURE_PIXELS + MAX_PICTURE_PIXELS // 64 + 2**16
 COST = struct.Struct("<Q")  # bytes of memory that decoding is estimated to take
 MAX_ERROR_BYTES = 4096
+# Memory that a decoder may take without asking, in bytes beside the file itself. A file that needs more waits until the
+# memory of all costly files leaves room for it.
+FREE_BYTES = 64 * 2**20
+# What all costly files together may take: as much as one with the most pixels, decoded to 4 bytes a pixel and copied
+# three times (turned, put on white, converted).
+COSTLY_BYTES_PER_PIXEL = 16
 ERRORS: dict[str, type[ServiceError]] = {
     error.code: error for error in (ImageTooLarge, Overloaded, UndecodableImage, UnsupportedFormat)
 }
@@ -38,6 +44,16 @@ class Task:
 
     preprocessing: Preprocessing
     max_image_pixels: int
+
+    @property
+    def costly_bytes(self) -> int:
+        """The memory that all costly files together may take, in bytes."""
+        return COSTLY_BYTES_PER_PIXEL * self.max_image_pixels
+
+    @property
+    def largest_cost(self) -> int:
+        """The memory that one file may take at most, in bytes."""
+        return FREE_BYTES + self.costly_bytes
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from app.decoding.connection import Decoder, Deliver, Job, Outcome
-from app.decoding.decoder import FREE_BYTES, cpu_seconds
+from app.decoding.decoder import cpu_seconds
 from app.decoding.messages import (
     COST,
     COSTLY,
@@ -22,6 +22,7 @@ from app.decoding.messages import (
     DECODE_SIZED,
     DRAW,
     ERROR,
+    FREE_BYTES,
     MAX_ERROR_BYTES,
     PICTURE,
     PIXELS,
@@ -43,9 +44,6 @@ log = logging.getLogger("vggserve.decoding")
 # A file that takes longer gives its place to the next one, and goes on beside it at a lower priority.
 SLOW_SECONDS = 0.1
 NICENESS = 10
-# What all costly images together may take: as much as one with the most pixels, decoded to 4 bytes a pixel and copied
-# three times (turned, put on white, converted).
-COSTLY_BYTES_PER_PIXEL = 16
 
 
 class Decoders:
@@ -59,7 +57,7 @@ class Decoders:
     def __init__(
         self, zygote: Zygote, task: Task, count: int, metrics: Metrics, slow_seconds: float = SLOW_SECONDS
     ) -> None:
-        self.costly_bytes = COSTLY_BYTES_PER_PIXEL * task.max_image_pixels
+        self.costly_bytes = task.costly_bytes
         self._zygote, self._task, self._count, self._metrics = zygote, task, count, metrics
         self._slow_seconds = slow_seconds
         self._waiting, self._costly = deque[Job](), deque[Job]()
@@ -80,6 +78,11 @@ class Decoders:
         """Starts `count` decoders. Raises OSError."""
         for decoder in [await self._fork() for _ in range(self._count)]:
             self._idle.append(decoder)
+
+    @property
+    def granted_bytes(self) -> int:
+        """The memory that costly files may take at the moment, in bytes."""
+        return self._granted
 
     @property
     def busy(self) -> int:
@@ -216,16 +219,22 @@ class Decoders:
             decoder.end()
         else:
             self._idle.append(decoder)
-        if outcome is None and not job.is_cancelled:
-            self._costly.append(job)
+        if isinstance(outcome, int):
+            job.cost = outcome
+            self._wait_for_memory(job)
         else:
             job.free()
-            if outcome is not None:
-                job.deliver(outcome)
+            job.deliver(outcome)
         self._schedule()
 
-    def _read(self, job: Job, kind: int, payload: bytes) -> Outcome | None:
-        """What was ordered, the error, or None for a job that has to wait for memory."""
+    def _wait_for_memory(self, job: Job) -> None:
+        if job.is_cancelled:
+            job.free()
+        else:
+            self._costly.append(job)
+
+    def _read(self, job: Job, kind: int, payload: bytes) -> Outcome | int:
+        """What was ordered, the error, or the bytes of memory for which the job has to wait."""
         if (job.work, kind) == (DECODE, PIXELS):
             return self._read_pixels(payload)
         if (job.work, kind) == (DECODE_SIZED, SIZED_PIXELS) and len(payload) >= SIZE.size:
@@ -234,16 +243,14 @@ class Decoders:
             return payload
         if kind == ERROR and len(payload) <= MAX_ERROR_BYTES:
             return parse_error(payload)
-        if kind != COSTLY or len(payload) != COST.size or job.cost:
+        if kind != COSTLY or len(payload) != COST.size:
             raise ValueError(f"kind is {kind}, with {len(payload)} bytes")
         needed = int(COST.unpack(payload)[0])
-        if needed > FREE_BYTES + self.costly_bytes:
-            return ImageTooLarge(
-                f"Decoding the image takes {needed} bytes of memory, more than the allowed "
-                f"{FREE_BYTES + self.costly_bytes}."
-            )
-        job.cost = needed - FREE_BYTES
-        return None
+        if job.cost and not FREE_BYTES + job.cost < needed == self._task.largest_cost:
+            raise ValueError(f"the cost is {needed} bytes after {job.cost} were granted")
+        if needed > (largest := self._task.largest_cost):
+            return ImageTooLarge(f"Decoding the image takes {needed} bytes of memory, more than the allowed {largest}.")
+        return needed - FREE_BYTES
 
     def _read_pixels(self, payload: bytes) -> Pixels:
         preprocessing = self._task.preprocessing

@@ -6,12 +6,12 @@ import signal
 import sys
 import threading
 
-from app.decoding.decoder import FREE_BYTES
 from app.decoding.messages import (
     COST,
     COSTLY,
     DECODE,
     DRAW,
+    FREE_BYTES,
     PICTURE,
     PIXELS,
     PNG_SIGNATURE,
@@ -27,7 +27,7 @@ def answer(order: Order, task: Task) -> tuple[int, bytes]:
     """Grey pixels of an image of 5 x 3, or a picture of no pixels.
 
     The files `crash`, `loop`, `hang`, `eat`, `lie` and `cost BYTES` do what they say, and `draw crash` crashes
-    where it is drawn.
+    where it is drawn. `twice BYTES` asks for memory twice, and `again BYTES` does not stop.
     """
     text = order.data.decode()
     if order.work == DRAW:
@@ -35,6 +35,8 @@ def answer(order: Order, task: Task) -> tuple[int, bytes]:
     word, _, number = text.partition(" ")
     if word == "cost" and int(number) > FREE_BYTES + order.granted:
         return COSTLY, COST.pack(int(number))
+    if word == "again" or (word == "twice" and FREE_BYTES + order.granted < task.largest_cost):
+        return COSTLY, COST.pack(task.largest_cost if order.granted else int(number))
     if word == "lie":
         return PIXELS, b"too short"
     if word == "kind":

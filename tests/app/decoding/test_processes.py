@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from app.decoding.connection import Job
-from app.decoding.decoder import FREE_BYTES
-from app.decoding.messages import PNG_SIGNATURE, SizedPixels, Task
+from app.decoding.messages import FREE_BYTES, PNG_SIGNATURE, SizedPixels, Task
 from app.decoding.processes import Decoders
 from app.decoding.zygote import Zygote
 from app.errors import ImageTooLarge, Internal, Overloaded, ServiceError, UndecodableImage
@@ -144,11 +143,29 @@ async def test_a_costly_file_gets_its_memory(zygote: Zygote) -> None:
         assert is_sound(await decode(decoders, b"cost %d" % (FREE_BYTES + COSTLY_BYTES)))
 
 
+async def test_a_wrong_estimate_is_mended(zygote: Zygote) -> None:
+    """A file that runs out of the memory that it asked for may ask once more, for all there is."""
+    async with running(zygote) as decoders:
+        assert is_sound(await decode(decoders, b"twice %d" % (FREE_BYTES + 1)))
+        assert decoders.granted_bytes == 0
+        assert isinstance(await decode(decoders, b"again %d" % (FREE_BYTES + 1)), UndecodableImage)
+
+
 async def test_costly_files_take_turns(zygote: Zygote) -> None:
     """Each of these alone takes all the memory for costly files. Other files do not wait for them."""
     async with running(zygote, count=2) as decoders:
         files = [b"cost %d" % (FREE_BYTES + COSTLY_BYTES)] * 4 + [SOUND] * 4
+        most = 0
+
+        def deliver(_: object) -> None:
+            nonlocal most
+            most = max(most, decoders.granted_bytes)
+
+        others = [decoders.submit(data, deliver) for data in files]
         assert all(map(is_sound, await asyncio.gather(*(decode(decoders, data) for data in files))))
+        assert len(others) == len(files)
+        assert most <= COSTLY_BYTES
+        assert decoders.granted_bytes == 0
 
 
 async def test_a_file_that_can_never_have_its_memory_is_refused(zygote: Zygote) -> None:
