@@ -14,9 +14,11 @@ from starlette.requests import Request
 
 from app.decoding.zygote import Zygote
 from app.errors import MethodNotAllowed, NotFound
+from app.http.docs import make_docs_routes
 from app.http.middleware import RequestMiddleware
 from app.http.rehearsal import check_answers
 from app.http.routes import guarded_routes, metrics_routes, open_routes
+from app.http.web import make_web_routes
 from app.service import JOIN_SECONDS, RETRY_SECONDS, WATCH_SECONDS, Service
 from app.settings import Settings
 
@@ -44,13 +46,20 @@ def create_app(
             await service.close()
 
     # As they are, and the busiest first: FastAPI looks through routers that are included one by one, at each request.
-    routers = (guarded_routes, open_routes, *((metrics_routes,) if settings.metrics_port is None else ()))
+    routers = (
+        guarded_routes,
+        open_routes,
+        *((metrics_routes,) if settings.metrics_port is None else ()),
+        make_web_routes(),
+        make_docs_routes(),
+    )
     app = FastAPI(
         title="vggserve",
         description="Batched image classification with VGG networks.",
         lifespan=lifespan,
         routes=[route for router in routers for route in router.routes],
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
         exception_handlers={HTTPException: _raise_routing_error},
     )

@@ -1,0 +1,85 @@
+// The model's card, from `GET /model`.
+
+import { make } from "./dom.js";
+import { bytes, number, plural } from "./words.js";
+
+const SHOWN_LABELS = 1000; // of a long list; a browser slows down with many more elements
+
+/** The elements of the card. */
+export function showModel(model) {
+  return [
+    showFacts({
+      Network: model.name,
+      Version: model.version,
+      Made: model.created_at,
+      Runs: `on ${model.device} in ${model.dtype}, in batches of at most ${model.max_batch}`,
+      Calibration: describeCalibration(model),
+    }),
+    showLabels(model.labels),
+    ...showSection("Metrics", showMetrics(model.metrics)),
+    ...showSection("Preprocessing", showFacts(model.preprocessing)),
+    ...showSection("Limits", showFacts(mapValues(model.limits, showLimit))),
+  ];
+}
+
+function showSection(title, content) {
+  return [make("h3", { textContent: title }), content];
+}
+
+function showFacts(facts) {
+  const list = make("dl");
+  for (const [name, value] of Object.entries(facts)) {
+    list.append(make("dt", { textContent: name.replaceAll("_", " ") }), make("dd", { textContent: showValue(value) }));
+  }
+  return list;
+}
+
+function showValue(value) {
+  if (Array.isArray(value)) return value.map(showValue).join(", ");
+  return value === null ? "none" : number(value);
+}
+
+function describeCalibration({ calibration, temperature }) {
+  if (calibration === null) return "none: neither prediction sets nor typicality";
+  return `${plural(calibration.images, "image")}, ${calibration.kind} scores, temperature ${number(temperature)}`;
+}
+
+function showLabels(labels) {
+  const list = make("ol", { start: 0 });
+  const details = make("details", {}, make("summary", { textContent: plural(labels.length, "label") }), list);
+  details.addEventListener(
+    "toggle",
+    () => {
+      list.append(...labels.slice(0, SHOWN_LABELS).map((label) => make("li", { textContent: label })));
+      if (labels.length > SHOWN_LABELS) details.append(make("p", { textContent: `The first ${SHOWN_LABELS} are shown.` }));
+    },
+    { once: true },
+  );
+  return details;
+}
+
+/** A table for each split's numbers: one row for each metric, one column for each split. */
+function showMetrics(metrics) {
+  const splits = Object.keys(metrics);
+  if (splits.length === 0) return make("p", { textContent: "The checkpoint has none." });
+  const names = [...new Set(splits.flatMap((split) => Object.keys(metrics[split])))];
+  const head = make("tr", {}, make("th", { scope: "col", textContent: "metric" }));
+  for (const split of splits) head.append(make("th", { scope: "col", textContent: split }));
+  const rows = names.map((name) => {
+    const row = make("tr", {}, make("th", { scope: "row", textContent: name.replaceAll("_", " ") }));
+    for (const split of splits) row.append(make("td", { textContent: number(metrics[split][name] ?? "") }));
+    return row;
+  });
+  const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
+  return make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": "Metrics" }, table);
+}
+
+function showLimit(value, name) {
+  if (name.includes("bytes") || name.includes("memory")) return bytes(value);
+  if (name.includes("timeout") || name.includes("delay")) return `${number(value)} s`;
+  return value.toLocaleString("en");
+}
+
+function mapValues(object, change) {
+  return Object.fromEntries(Object.entries(object).map(([name, value]) => [name, change(value, name)]));
+}
