@@ -1,7 +1,7 @@
 // The model's card, from `GET /model`.
 
 import { make } from "./dom.js";
-import { bytes, number, plural } from "./words.js";
+import { bytes, number, percent, plural } from "./words.js";
 
 const SHOWN_LABELS = 1000; // of a long list; a browser slows down with many more elements
 
@@ -11,7 +11,7 @@ export function showModel(model) {
     showFacts({
       Network: model.name,
       Version: model.version,
-      Made: model.created_at,
+      Made: describeTime(model.created_at),
       Runs: `on ${model.device} in ${model.dtype}, in batches of at most ${model.max_batch}`,
       Calibration: describeCalibration(model),
     }),
@@ -39,6 +39,12 @@ function showValue(value) {
   return value === null ? "none" : number(value);
 }
 
+/** An ISO 8601 time, in UTC and to the minute; a text that is none is shown as it is. */
+function describeTime(text) {
+  const time = new Date(text);
+  return Number.isNaN(time.valueOf()) ? text : `${time.toISOString().slice(0, 16).replace("T", " ")} UTC`;
+}
+
 function describeCalibration({ calibration, temperature }) {
   if (calibration === null) return "none: neither prediction sets nor typicality";
   return `${plural(calibration.images, "image")}, ${calibration.kind} scores, temperature ${number(temperature)}`;
@@ -58,20 +64,13 @@ function showLabels(labels) {
   return details;
 }
 
-/** A table for each split's numbers: one row for each metric, one column for each split. */
+/** For each split a list of its numbers, of which only the accuracy is shown at first. */
 function showMetrics(metrics) {
-  const splits = Object.keys(metrics);
-  if (splits.length === 0) return make("p", { textContent: "The checkpoint has none." });
-  const names = [...new Set(splits.flatMap((split) => Object.keys(metrics[split])))];
-  const head = make("tr", {}, make("th", { scope: "col", textContent: "metric" }));
-  for (const split of splits) head.append(make("th", { scope: "col", textContent: split }));
-  const rows = names.map((name) => {
-    const row = make("tr", {}, make("th", { scope: "row", textContent: name.replaceAll("_", " ") }));
-    for (const split of splits) row.append(make("td", { textContent: number(metrics[split][name] ?? "") }));
-    return row;
+  const splits = Object.entries(metrics).map(([split, values]) => {
+    const accuracy = values.accuracy === undefined ? "" : `: accuracy ${percent(values.accuracy)}`;
+    return make("details", {}, make("summary", { textContent: split + accuracy }), showFacts(values));
   });
-  const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
-  return make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": "Metrics" }, table);
+  return make("div", {}, ...(splits.length > 0 ? splits : [make("p", { textContent: "The checkpoint has none." })]));
 }
 
 function showLimit(value, name) {

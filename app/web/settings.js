@@ -35,7 +35,7 @@ export class Settings {
     this.#coverage.disabled = calibration === null;
     if (calibration === null) find("coverage-note").textContent = "The checkpoint has no calibration for it.";
     const reason = !decides
-      ? "This server does not decide."
+      ? "This server does not offer it."
       : calibration === null || calibration.decisions === null
         ? "The checkpoint has no calibration for it."
         : "";

@@ -7,8 +7,8 @@ const NUMBER = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 
 /** A share between 0 and 1. Only 0 and 1 themselves are shown as 0 % and 100 %. */
 export function percent(share) {
-  if (share > 0 && share < 0.0005) return "under 0.1 %";
-  if (share < 1 && share > 0.9995) return "over 99.9 %";
+  if (share > 0 && share < 0.0005) return "<0.1 %";
+  if (share < 1 && share > 0.9995) return ">99.9 %";
   return `${PERCENT.format(100 * share)} %`;
 }
 
