@@ -49,7 +49,6 @@ RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
 COPY --from=code /srv/vggserve /srv/vggserve
 
 ENV VGG_HOST=0.0.0.0 \
-    VGG_PORT=8000 \
     VGG_CHECKPOINT=/checkpoints/digits.safetensors \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility

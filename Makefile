@@ -71,7 +71,7 @@ check: $(READY)
 
 # The floor of the coverage is in pyproject.toml. A selection of tests cannot reach it, so there it is not measured.
 test: check
-	$(if $(ARGS),,COVERAGE_CORE=$(COVERAGE_CORE)) $(PY) -m pytest $(or $(ARGS),--cov --cov-report=term)
+	$(if $(ARGS),,COVERAGE_CORE=$(COVERAGE_CORE)) $(PY) -m pytest $(or $(ARGS),--numprocesses auto --dist loadfile --cov --cov-report=term)
 
 # uv keeps the versions that the output file has, unless it is told to upgrade. The server's lock file is a part of the other.
 UV_COMPILE := uv pip compile pyproject.toml --universal --no-annotate --generate-hashes --custom-compile-command 'make lock'

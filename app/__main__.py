@@ -1,4 +1,4 @@
-"""The command `python -m app`.
+"""The command `python -m app`, and `python -m app serve` as SageMaker starts it.
 
 Owns the exit status: a fault that the operator can mend becomes one line on standard error.
 """

@@ -10,17 +10,42 @@ from typing import NoReturn
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 
 from app.decoding.zygote import Zygote
 from app.errors import MethodNotAllowed, NotFound
 from app.http.docs import make_docs_routes
-from app.http.middleware import RequestMiddleware
+from app.http.middleware import ErrorMiddleware, RequestMiddleware
 from app.http.rehearsal import check_answers
 from app.http.routes import guarded_routes, metrics_routes, open_routes
 from app.http.web import make_web_routes
+from app.protocols.cloud import make_vertex_routes, sagemaker_routes, v1_routes
+from app.protocols.errors import render_error
+from app.protocols.huggingface import huggingface_routes
+from app.protocols.oip_repository import repository_routes
+from app.protocols.oip_v2 import infer_routes, metadata_routes
+from app.protocols.statistics import Statistics
 from app.service import JOIN_SECONDS, RETRY_SECONDS, WATCH_SECONDS, Service
 from app.settings import Settings
+
+VERSION = "0.2.0"  # as in pyproject.toml, which is not in the image
+CORS_METHODS = ("GET", "HEAD", "POST")
+CORS_REQUEST_HEADERS = (
+    "Authorization",
+    "Content-Encoding",
+    "Inference-Header-Content-Length",
+    "X-API-Key",
+    "X-Request-ID",
+    "X-Request-Timeout",
+)
+CORS_RESPONSE_HEADERS = (
+    "Inference-Header-Content-Length",
+    "Retry-After",
+    "Server-Timing",
+    "X-Model-Version",
+    "X-Request-ID",
+)
 
 
 def create_app(
@@ -50,11 +75,19 @@ def create_app(
         guarded_routes,
         open_routes,
         *((metrics_routes,) if settings.metrics_port is None else ()),
+        infer_routes,
+        metadata_routes,
+        repository_routes,
+        huggingface_routes,
+        *sagemaker_routes,
+        *v1_routes,
+        *make_vertex_routes(settings),
         make_web_routes(),
         make_docs_routes(),
     )
     app = FastAPI(
         title="vggserve",
+        version=VERSION,
         description="Batched image classification with VGG networks.",
         lifespan=lifespan,
         routes=[route for router in routers for route in router.routes],
@@ -64,6 +97,17 @@ def create_app(
         exception_handlers={HTTPException: _raise_routing_error},
     )
     app.state.service = service
+    app.state.statistics = Statistics()
+    # The last one is the outermost. So errors have the headers of CORS, and answers to preflights a request id.
+    app.add_middleware(ErrorMiddleware, service=service, render=render_error)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=CORS_METHODS,
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_RESPONSE_HEADERS,
+        )
     app.add_middleware(RequestMiddleware, service=service)
     return app
 

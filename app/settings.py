@@ -7,19 +7,24 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.addresses import check_origin, check_path
 from app.cpus import count_cpus
 from app.flags import read_flags
 from app.keys import read_keys, split_keys
+from app.platforms import read_vertex_variable, split_serve
 
 PREFIX = "VGG_"
 DEFAULTS = {  # as --help shows them
     "decode_threads": "the CPUs that the process may use, at most 8",
     "max_images": "64, or queue_size if that is smaller",
     "max_batch": "measured",
+    "port": "8000, or AIP_HTTP_PORT",
+    "vertex_health_route": "AIP_HEALTH_ROUTE",
+    "vertex_predict_route": "AIP_PREDICT_ROUTE",
     "max_body_memory": "16 x max_body_bytes",
 }
 KEY_SETTINGS = ("api_keys", "api_keys_file")
@@ -28,6 +33,10 @@ LIMIT: dict[str, JsonValue] = {"is_limit": True}  # marks the settings that GET 
 
 def _default_decode_threads() -> int:
     return min(8, count_cpus())
+
+
+def _default_port() -> Any:
+    return read_vertex_variable("HTTP_PORT") or 8000
 
 
 def _default_max_body_memory(settings: dict[str, Any]) -> int:
@@ -52,7 +61,26 @@ class Settings(BaseSettings):
 
     checkpoint: Path = Field(Path("checkpoints/digits.safetensors"), description="the .safetensors file to serve")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
-    port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one and prints it")
+    port: int = Field(
+        default_factory=_default_port,
+        ge=0,
+        le=65535,
+        description="TCP port; 0 takes a free one and prints it",
+    )
+    root_path: Annotated[str, AfterValidator(check_path)] = Field(
+        "", description="path under which a proxy shows this server, as in /models/digits"
+    )
+    cors_origins: Annotated[tuple[Annotated[str, AfterValidator(check_origin)], ...], NoDecode] = Field(
+        (), description="origins whose pages may call, separated by commas, as in https://a.example; * for all"
+    )
+    vertex_health_route: Annotated[str, AfterValidator(check_path)] | None = Field(
+        default_factory=lambda: read_vertex_variable("HEALTH_ROUTE"),
+        description="one more path that tells whether it is ready",
+    )
+    vertex_predict_route: Annotated[str, AfterValidator(check_path)] | None = Field(
+        default_factory=lambda: read_vertex_variable("PREDICT_ROUTE"),
+        description="one more path that takes Vertex AI's JSON",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N; auto takes the GPU where there is one")
     devices: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="one model replica for each name, separated by commas, as in cuda:0,cuda:1; overrides device"
@@ -119,7 +147,7 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="format of the log, one line for each request")
 
-    @field_validator("devices", mode="before")
+    @field_validator("devices", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -172,9 +200,12 @@ def read_settings(arguments: list[str]) -> Settings:
     for name, value in os.environ.items():
         if name.upper().removeprefix(PREFIX).lower() in KEY_SETTINGS and not value.strip():
             raise ValueError(f"{name} is set, but holds nothing; unset it, or without keys all callers are let in")
-    flags: dict[str, Any] = dict(read_flags(arguments, Settings, DEFAULTS))
+    others, serve_defaults = split_serve(arguments)
+    given = {name.upper() for name, value in os.environ.items() if value}
+    values: dict[str, Any] = {k: value for k, value in serve_defaults.items() if PREFIX + k.upper() not in given}
+    values |= read_flags(others, Settings, DEFAULTS)
     try:
-        return Settings(**flags)
+        return Settings(**values)
     except ValidationError as error:
         faults = [fault for fault in error.errors() if fault["type"] != "default_factory_not_called"]
         raise ValueError("\n".join(map(_one_line, faults))) from None  # the cause holds the keys
@@ -182,7 +213,8 @@ def read_settings(arguments: list[str]) -> Settings:
 
 def shows_keys(arguments: list[str]) -> bool:
     """Whether the command line, which other users of the machine can see, holds API keys."""
-    return "api_keys" in read_flags(arguments, Settings, DEFAULTS)
+    others, _ = split_serve(arguments)
+    return "api_keys" in read_flags(others, Settings, DEFAULTS)
 
 
 def _one_line(fault: ErrorDetails) -> str:

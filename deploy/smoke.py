@@ -43,7 +43,7 @@ def main() -> str | None:
 
 
 def _post(body: bytes, content_type: str) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", int(os.environ["VGG_PORT"]), timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection("127.0.0.1", int(os.environ.get("VGG_PORT") or "8000"), timeout=TIMEOUT_S)
     connection.request("POST", "/predict", body, {"Content-Type": content_type})
     response = connection.getresponse()
     return response.status, json.loads(response.read())

@@ -21,15 +21,18 @@ NUMBERS_AT_ONCE = 10_000  # of `probabilities`, about as much
 
 
 async def write_predictions(
-    model: Mapping[str, str],
+    model: Mapping[str, str] | None,
     outcomes: "Sequence[Classification | ServiceError]",
     filenames: Sequence[str | None],
     labels: tuple[str, ...],
     top_k: int,
     coverage: float | None,
 ) -> bytes:
-    """The JSON of `Predictions`. `outcomes` and `filenames` are in the order of the images; `model` is a `ModelId`."""
-    pieces = [b'{"model":', to_json(model), b',"predictions":[']
+    """The JSON of `Predictions`. `outcomes` and `filenames` are in the order of the images; `model` is a `ModelId`.
+
+    With None for it, the predictions stand alone in the object.
+    """
+    pieces = [b"{", b"" if model is None else b'"model":%b,' % to_json(model), b'"predictions":[']
     rows = numbers = 0
     for outcome, filename in zip(outcomes, filenames, strict=True):
         rows, numbers = rows + top_k, numbers + len(labels)

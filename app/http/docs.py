@@ -7,15 +7,14 @@ and has a script in its HTML, which the page's Content-Security-Policy forbids.
 from importlib.resources import files as find_package
 from pathlib import Path
 
-import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.errors import NotFound
-from app.http.routes import OpenRoute
-from app.http.static import file_response, make_file, read_files
-from app.http.web import add_root_path
+from app.http.routing import OpenRoute
+from app.http.schemas import json_response
+from app.http.static import file_response, page_response, read_files
 
 FOLDER = Path(__file__).parents[1] / "web" / "docs"
 PAGE = "index.html"
@@ -34,15 +33,14 @@ def make_docs_routes(folder: Path = FOLDER) -> APIRouter:
 
     @routes.get("/docs", include_in_schema=False)
     async def answer_page(request: Request) -> Response:
-        return file_response(request, make_file(PAGE, add_root_path(page.body, request)))
+        return page_response(request, page)
 
     @routes.get("/docs/openapi.json", include_in_schema=False)
     async def answer_document(request: Request) -> Response:
         """The document of `/openapi.json` as the page reads it."""
         root_path = request.scope.get("root_path")
         servers = {"servers": [{"url": root_path}]} if root_path else {}
-        document = {**request.app.openapi(), **servers, "openapi": READABLE_VERSION}
-        return Response(orjson.dumps(document), media_type="application/json")
+        return json_response({**request.app.openapi(), **servers, "openapi": READABLE_VERSION})
 
     @routes.get("/docs/{name}", include_in_schema=False)
     async def answer_file(request: Request) -> Response:

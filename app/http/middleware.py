@@ -5,17 +5,21 @@ Owns the request id, the last line of defence against unforeseen errors, the req
 
 import logging
 import time
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import Draining, Internal, ServiceError
 from app.health import Phase
 from app.http.parameters import choose_request_id
-from app.http.problems import problem_response
 from app.logs import FIELDS
 from app.service import Service
+from app.settings import Settings
+
+RenderError = Callable[[Scope, ServiceError], Response]
 
 log = logging.getLogger("vggserve.request")
 CLIENT_CLOSED_REQUEST = 499  # nginx' number for a client that hung up; it is logged and counted, never sent
@@ -35,11 +39,23 @@ PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
 }
-PROBES = ("/health/", "/metrics")
+PROBES = ("/health/", "/metrics", "/ping", "/v2/health/")
+
+
+def local_path(scope: Scope) -> str:
+    """The request's path without the `root_path` under which a proxy shows the server."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def is_probe(scope: Scope, settings: Settings) -> bool:
+    """Whether the request asks for health or metrics."""
+    path = local_path(scope)
+    return path.startswith(PROBES) or path == settings.vertex_health_route
 
 
 class RequestMiddleware:
-    """A plain ASGI middleware, so that a disconnect reaches the route as it is."""
+    """The outermost middleware. It is a plain ASGI one, so that a disconnect reaches the route as it is."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app = app
@@ -49,23 +65,20 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        self._set_root_path(scope)
         exchange = _Exchange(scope, receive, send)
         with self.service.requests:
             try:
-                if "refusal" in scope["state"]:
-                    raise scope["state"]["refusal"]
-                if self.service.health.phase is Phase.CLOSED and not scope["path"].startswith(PROBES):
-                    raise Draining
                 await self.app(scope, exchange.receive, exchange.send)
-            except ServiceError as error:
-                await exchange.fail(error.without_traceback())
-            except ClientDisconnect:
-                log.debug("the client hung up", extra={FIELDS: {"id": exchange.request_id}})
-            except Exception:
-                log.exception("unforeseen error", extra={FIELDS: {"id": exchange.request_id}})
-                await exchange.fail(Internal())
             finally:
                 self._account(scope, exchange)
+
+    def _set_root_path(self, scope: Scope) -> None:
+        """A proxy may remove the prefix from a request's path or leave it; in ASGI the path has it."""
+        root_path, path = self.service.settings.root_path, scope["path"]
+        if root_path:
+            local = path[len(root_path) :] if f"{path}/".startswith(f"{root_path}/") else path
+            scope["root_path"], scope["path"] = root_path, root_path + (local or "/")
 
     def _account(self, scope: Scope, exchange: "_Exchange") -> None:
         # An unknown path is counted under one name: callers must not be able to make up new series.
@@ -82,7 +95,7 @@ class RequestMiddleware:
             "total": round(1000 * seconds, 3),
             **scope["state"].get("log", {}),
         }
-        level = logging.DEBUG if scope["path"].startswith(PROBES) else logging.INFO
+        level = logging.DEBUG if is_probe(scope, self.service.settings) else logging.INFO
         log.log(level, "request", extra={FIELDS: fields})
 
 
@@ -94,7 +107,7 @@ class _Exchange:
         self.request_id = choose_request_id(Headers(scope=scope).get("x-request-id"))
         self.status = CLIENT_CLOSED_REQUEST
         self.received_bytes = 0
-        self._scope, self._receive, self._send = scope, receive, send
+        self._receive, self._send = receive, send
         scope.setdefault("state", {}).update(started=self.started, request_id=self.request_id)
 
     async def receive(self) -> Message:
@@ -112,7 +125,41 @@ class _Exchange:
                 headers.update(PAGE_HEADERS)
         await self._send(message)
 
-    async def fail(self, error: ServiceError) -> None:
-        """Answers with `error`, unless an answer has begun already."""
-        if self.status == CLIENT_CLOSED_REQUEST:
-            await problem_response(error, self.request_id)(self._scope, self._receive, self.send)
+
+class ErrorMiddleware:
+    """The innermost middleware. It turns errors into answers, in the form that `render` gives them."""
+
+    def __init__(self, app: ASGIApp, service: Service, render: RenderError) -> None:
+        self.app = app
+        self.service = service
+        self.render = render
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        has_begun = False
+
+        async def send_watched(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        async def fail(error: ServiceError) -> None:
+            if not has_begun:
+                await self.render(scope, error)(scope, receive, send)
+
+        fields = {FIELDS: {"id": scope["state"]["request_id"]}}
+        try:
+            if "refusal" in scope["state"]:
+                raise scope["state"]["refusal"]
+            if self.service.health.phase is Phase.CLOSED and not is_probe(scope, self.service.settings):
+                raise Draining
+            await self.app(scope, receive, send_watched)
+        except ServiceError as error:
+            await fail(error.without_traceback())
+        except ClientDisconnect:
+            log.debug("the client hung up", extra=fields)
+        except Exception:
+            log.exception("unforeseen error", extra=fields)
+            await fail(Internal())

@@ -40,6 +40,6 @@ def _predict_golden(model: "LoadedModel", classifier: "Classifier", coverage: fl
     labels = model.metadata.labels
     [prediction] = classifier.make_predictions(classifier.run_golden_batch(1))
     prediction_set = make_prediction_set(prediction, model.metadata.calibration, coverage)
-    outcome = Classification(TimedPrediction(prediction, 0.0, 0.0, 0.0), prediction_set)
+    outcome = Classification(TimedPrediction(prediction, 0.0, 0.0, 0.0, 1), prediction_set)
     fields = prediction_fields(outcome, labels, len(labels), coverage, filename="golden.png")
     return to_json({"model": model_id_fields(model), "predictions": [fields]})

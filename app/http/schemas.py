@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
+from starlette.responses import Response
 
 from app.errors import ServiceError
 
@@ -123,6 +124,11 @@ class HealthReport(BaseModel):
 def to_json(document: Any) -> bytes:
     """JSON bytes; numpy's float32 keep their short form."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def json_response(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """An answer in JSON."""
+    return Response(to_json(document), status, headers, "application/json")
 
 
 def prediction_fields(

@@ -6,6 +6,7 @@ Owns their types, and how a browser may keep them.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from starlette.requests import Request
@@ -46,6 +47,17 @@ def file_response(request: Request, file: StaticFile) -> Response:
     if has_copy(request.headers.get("if-none-match", ""), file.etag):
         return Response(status_code=304, headers=headers)
     return Response(file.body, headers=headers, media_type=file.media_type)
+
+
+def page_response(request: Request, page: StaticFile) -> Response:
+    """The page, with links that hold where a proxy shows the server under a path, with or without a slash behind it.
+
+    In the files, links begin with "./", and scripts find the server from their own address.
+    """
+    root_path = request.scope.get("root_path", "")
+    if root_path:
+        page = make_file("page.html", page.body.replace(b'"./', f'"{escape(root_path)}/'.encode()))
+    return file_response(request, page)
 
 
 def has_copy(if_none_match: str, etag: str) -> bool:

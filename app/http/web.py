@@ -3,7 +3,6 @@
 Owns its routes. The files are in `app/web`, are read once, and load nothing from another host.
 """
 
-from html import escape
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -11,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.errors import NotFound
-from app.http.routes import OpenRoute
-from app.http.static import file_response, make_file, read_files
+from app.http.routing import OpenRoute
+from app.http.static import file_response, page_response, read_files
 
 FOLDER = Path(__file__).parents[1] / "web"
 PAGE = "index.html"
@@ -26,7 +25,7 @@ def make_web_routes(folder: Path = FOLDER) -> APIRouter:
 
     @routes.get("/", include_in_schema=False)
     async def answer_page(request: Request) -> Response:
-        return file_response(request, make_file(PAGE, add_root_path(page.body, request)))
+        return page_response(request, page)
 
     @routes.get("/web/{name}", include_in_schema=False)
     async def answer_file(request: Request) -> Response:
@@ -36,12 +35,3 @@ def make_web_routes(folder: Path = FOLDER) -> APIRouter:
         return file_response(request, file)
 
     return routes
-
-
-def add_root_path(page: bytes, request: Request) -> bytes:
-    """The page with links that also hold where a proxy shows the server under a path, and without a slash behind it.
-
-    In the files, links begin with "./" and scripts find the server from their own address.
-    """
-    root_path = request.scope.get("root_path", "")
-    return page.replace(b'"./', f'"{escape(root_path)}/'.encode()) if root_path else page

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from app.serving.autotune import find_max_batch_size, find_threads
+from app.serving.entry import NetworkInput
 from models.checkpoint import Checkpoint, CheckpointError, restore_model
 from models.device import find_device, has_fast_bfloat16
 from models.golden import golden_pixels, largest_probability_change
@@ -19,7 +20,6 @@ from models.inference.prepack import can_prepack, prepack
 from models.metadata import CheckpointMetadata
 from models.normalise import normalise
 from models.predictions import Logits, Prediction, make_predictions
-from models.preprocess import Pixels
 
 log = logging.getLogger("vggserve.classifier")
 
@@ -45,15 +45,14 @@ class Classifier:
         model.load_state_dict(state, assign=True)
         self._model = prepack(model) if device.type == "cpu" and can_prepack(dtype) else model
 
-    def compute_logits(self, images: Sequence[Pixels]) -> Logits:
-        """N images of (S, S, C) uint8 -> (N, K) float32 logits.
+    def compute_logits(self, images: Sequence[NetworkInput]) -> Logits:
+        """N images of (S, S, C) uint8, or (C, S, S) float32 where they are normalised, -> (N, K) float32 logits.
 
         Raises what torch raises: OutOfMemoryError, or RuntimeError for a device that is lost.
         """
-        # A GPU copies from pinned memory while the CPU continues.
-        batch = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=self._device.type == "cuda")
-        np.stack(images, out=batch.numpy())
-        result: Logits = self.forward(batch.to(self._device, non_blocking=True)).cpu().numpy()
+        normalised = [index for index, image in enumerate(images) if image.dtype.kind == "f"]
+        logits = self._forward_mixed(images, normalised) if normalised else self.forward(self._upload(images))
+        result: Logits = logits.cpu().numpy()
         return result
 
     def make_predictions(self, logits: Logits) -> list[Prediction]:
@@ -65,6 +64,33 @@ class Classifier:
         """(N, S, S, C) uint8 -> (N, K) float32 logits, both on the classifier's device."""
         logits: Tensor = self._model(normalise(images, self._metadata.preprocessing).to(self.dtype))
         return logits.float()
+
+    @torch.inference_mode()
+    def _forward_mixed(self, images: Sequence[NetworkInput], normalised: Sequence[int]) -> Tensor:
+        """One batch of both kinds of input. `normalised` has the indices of the float32 ones."""
+        tensors = self._upload([images[index] for index in normalised])
+        batch = torch.empty(
+            (len(images), *tensors.shape[1:]),
+            dtype=self.dtype,
+            device=self._device,
+            memory_format=torch.channels_last,
+        )
+        batch[torch.tensor(normalised, device=self._device)] = tensors.to(self.dtype)
+        pixels = sorted(set(range(len(images))) - set(normalised))
+        if pixels:
+            uploaded = self._upload([images[index] for index in pixels])
+            inputs = normalise(uploaded, self._metadata.preprocessing)
+            batch[torch.tensor(pixels, device=self._device)] = inputs.to(self.dtype)
+        logits: Tensor = self._model(batch)
+        return logits.float()
+
+    def _upload(self, images: Sequence[NetworkInput]) -> Tensor:
+        """Stacks images of one kind on the device."""
+        kind = torch.uint8 if images[0].dtype.kind == "u" else torch.float32
+        # A GPU copies from pinned memory while the CPU continues.
+        batch = torch.empty((len(images), *images[0].shape), dtype=kind, pin_memory=self._device.type == "cuda")
+        np.stack(images, out=batch.numpy())
+        return batch.to(self._device, non_blocking=True)
 
     def measure_golden_change(self) -> float:
         """The largest difference of a probability of the golden sample from the trained network's."""

@@ -11,13 +11,16 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from app.errors import Internal, ServiceError
+from app.errors import BadRequest, Internal, ServiceError
+from app.serving.entry import NetworkInput
 from models.predictions import Logits, Prediction
-from models.preprocess import Pixels
 
 log = logging.getLogger("vggserve.computer")
 
 GROWTH = 1 / 16  # images that the maximum batch size grows by with each full batch, after it was halved
+OVERFLOW = (
+    "The network has no finite logits for this tensor. Its values are far larger than those of normalised pixels."
+)
 CPU_OUT_OF_MEMORY = "can't allocate memory"  # in torch's message; on a CPU the error's class is RuntimeError
 
 
@@ -27,8 +30,8 @@ class Replica(Protocol):
     name: str
     max_batch_size: int
 
-    def compute_logits(self, images: Sequence[Pixels]) -> Logits:
-        """N images of (S, S, C) uint8 -> (N, K) float32 logits."""
+    def compute_logits(self, images: Sequence[NetworkInput]) -> Logits:
+        """N images, as pixels or normalised, -> (N, K) float32 logits."""
 
     def make_predictions(self, logits: Logits) -> list[Prediction]:
         """(N, K) logits -> one prediction for each image."""
@@ -50,14 +53,14 @@ class BatchComputer:
         """The most images that the next batch may have."""
         return int(self._max_batch_size)
 
-    def compute(self, pixels: Sequence[Pixels]) -> list[Prediction | ServiceError]:
+    def compute(self, pixels: Sequence[NetworkInput]) -> list[Prediction | ServiceError]:
         """Returns each image's prediction or error, in order. Lets the maximum grow back after a full batch."""
         outcomes = self._compute(pixels)
         if len(pixels) == self.max_batch_size:
             self._max_batch_size = min(self._max_batch_size + GROWTH, self._replica.max_batch_size)
         return outcomes
 
-    def _compute(self, pixels: Sequence[Pixels]) -> list[Prediction | ServiceError]:
+    def _compute(self, pixels: Sequence[NetworkInput]) -> list[Prediction | ServiceError]:
         """A batch that fails is halved until the image at fault is alone.
 
         Catches BaseException too: extensions that are written in Rust raise one for a fault of theirs.
@@ -67,7 +70,7 @@ class BatchComputer:
         try:
             self._on_call()
             logits = self._replica.compute_logits(pixels)
-            return self._check_finite(logits, self._replica.make_predictions(logits))
+            return self._check_finite(pixels, logits, self._replica.make_predictions(logits))
         except BaseException as error:
             if _is_out_of_memory(error):
                 self._max_batch_size = max(1.0, len(pixels) / 2)
@@ -78,18 +81,28 @@ class BatchComputer:
                 return [Internal()]
         return self._compute_halves(pixels)  # here, where the error no longer keeps the failed batch in memory
 
-    def _compute_halves(self, pixels: Sequence[Pixels]) -> list[Prediction | ServiceError]:
+    def _compute_halves(self, pixels: Sequence[NetworkInput]) -> list[Prediction | ServiceError]:
         half = len(pixels) // 2
         return self._compute(pixels[:half]) + self._compute(pixels[half:])
 
-    def _check_finite(self, logits: Logits, predictions: list[Prediction]) -> list[Prediction | ServiceError]:
+    def _check_finite(
+        self, pixels: Sequence[NetworkInput], logits: Logits, predictions: list[Prediction]
+    ) -> list[Prediction | ServiceError]:
         """Puts an error in the place of each image whose logits are not finite."""
         is_finite: list[bool] = np.logical_and.reduce(np.isfinite(logits), axis=1).tolist()
         if not all(is_finite):
             count, name = is_finite.count(False), self._replica.name
             log.error("%d of %d images got no finite logits on %s", count, len(is_finite), name)
-        return [prediction if finite else Internal() for prediction, finite in zip(predictions, is_finite, strict=True)]
+        return [
+            prediction if finite else _explain_no_answer(image)
+            for prediction, finite, image in zip(predictions, is_finite, pixels, strict=True)
+        ]
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or CPU_OUT_OF_MEMORY in str(error)
+
+
+def _explain_no_answer(image: NetworkInput) -> ServiceError:
+    """Pixels always have finite logits on a healthy replica. A caller's normalised pixels can have any size."""
+    return BadRequest(OVERFLOW) if image.dtype == np.float32 else Internal()

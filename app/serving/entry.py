@@ -4,9 +4,15 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.errors import ServiceError
 from models.predictions import Prediction
 from models.preprocess import Pixels
+
+NormalisedPixels = NDArray[np.float32]  # (…, C, S, S), as `models.preprocess.normalise` makes them
+NetworkInput = Pixels | NormalisedPixels  # of one image: (S, S, C) uint8 or (C, S, S) float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +20,14 @@ class TimedPrediction:
     """The model's prediction for one image, and how many seconds each step took.
 
     `decode_seconds` counts from the image's admission until its pixels were queued, and so includes the wait for a
-    decoding thread. `model_seconds` is the time of the whole batch.
+    decoding thread. `model_seconds` is the time of the whole batch, which had `batch_size` images.
     """
 
     prediction: Prediction
     decode_seconds: float
     queue_seconds: float
     model_seconds: float
+    batch_size: int
 
 
 @dataclass(slots=True, eq=False)
@@ -36,7 +43,7 @@ class Entry:
     future: "asyncio.Future[TimedPrediction | ServiceError]"
     admitted_at: float = field(default_factory=time.monotonic)
     queued_at: float = 0.0
-    pixels: Pixels | None = None
+    pixels: NetworkInput | None = None
     reserved: bool = True
     failures: int = 0
 

@@ -18,7 +18,7 @@ from app.in_flight import InFlight
 from app.memory import Share
 from app.metrics import Metrics
 from app.serving.classifier import Classifier, load_classifier
-from app.serving.entry import Entry, TimedPrediction
+from app.serving.entry import Entry, NormalisedPixels, TimedPrediction
 from app.serving.queue import Queue
 from app.serving.replica_set import ReplicaSet
 from app.serving.service_rate import ServiceRate
@@ -155,8 +155,24 @@ class Pipeline:
                     self.queue.fail(entry, image)
                 else:
                     self._decode(image, entry, share)
-            await asyncio.wait([entry.future for entry in entries], timeout=max(0.0, deadline - time.monotonic()))
-            return [self._outcome(entry, coverage) for entry in entries]
+            return await self._wait(entries, deadline, coverage)
+
+    async def classify_tensors(self, tensors: NormalisedPixels, deadline: float) -> list[Classification | ServiceError]:
+        """Returns the classification or error of each of (N, C, S, S) normalised images, in order.
+
+        They wait in the same queue as decoded images and share their batches. `deadline` is in `time.monotonic`
+        seconds. Raises QueueFull and NotReady.
+        """
+        with self.queue.reserve(len(tensors), deadline) as entries:
+            for entry, tensor in zip(entries, tensors, strict=True):
+                self.queue.submit(entry, tensor)
+            return await self._wait(entries, deadline, None)
+
+    async def _wait(
+        self, entries: Sequence[Entry], deadline: float, coverage: float | None
+    ) -> list[Classification | ServiceError]:
+        await asyncio.wait([entry.future for entry in entries], timeout=max(0.0, deadline - time.monotonic()))
+        return [self._outcome(entry, coverage) for entry in entries]
 
     def _decode(self, data: bytes, entry: Entry, share: Share | None) -> None:
         """Queues the image's pixels once they are decoded. Forgets the image if its request ends before.

@@ -13,11 +13,10 @@ from contextlib import contextmanager
 
 from app.errors import DeadlineExceeded, Internal, NotReady, QueueFull, ServiceError
 from app.metrics import Metrics
-from app.serving.entry import Batch, Closed, Entry, Idle, TimedPrediction
+from app.serving.entry import Batch, Closed, Entry, Idle, NetworkInput, TimedPrediction
 from app.serving.replica_set import ReplicaSet
 from app.serving.service_rate import ServiceRate
 from models.predictions import Prediction
-from models.preprocess import Pixels
 
 LATE = "The request's time was up before its image reached the model."
 NO_REPLICA = "No replica of the model is able to answer."
@@ -86,8 +85,8 @@ class Queue:
             self._closed = True
             self._changed.notify_all()
 
-    def submit(self, entry: Entry, pixels: Pixels) -> None:
-        """Queues the decoded pixels of an image, unless its request no longer waits for it."""
+    def submit(self, entry: Entry, pixels: NetworkInput) -> None:
+        """Queues the pixels of an image, unless its request no longer waits for it."""
         with self._changed:
             if not entry.reserved:
                 return
@@ -162,7 +161,9 @@ class Queue:
         answers = [
             outcome
             if isinstance(outcome, ServiceError)
-            else TimedPrediction(outcome, entry.queued_at - entry.admitted_at, started - entry.queued_at, seconds)
+            else TimedPrediction(
+                outcome, entry.queued_at - entry.admitted_at, started - entry.queued_at, seconds, len(entries)
+            )
             for entry, outcome in zip(entries, outcomes, strict=True)
         ]
         self._deliver(entries, answers)

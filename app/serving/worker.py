@@ -18,6 +18,9 @@ from models.predictions import Prediction
 
 log = logging.getLogger("vggserve.worker")
 
+OVERFLOW = (
+    "The network has no finite logits for this tensor. Its values are far larger than those of normalised pixels."
+)
 MAX_GOLDEN_CHECKS = 3  # failures in a row after which a replica is given up
 MAX_FAULTS = 3  # of the thread itself, outside the model and without an image, after which the replica is given up
 

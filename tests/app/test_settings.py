@@ -153,6 +153,11 @@ def test_max_images_follows_a_small_queue() -> None:
         (["--dtype", "int8"], ["dtype", "'int8'", "bfloat16"]),
         (["--queue-size", "0"], ["queue_size", "'0'", "1"]),
         (["--max-images", "9", "--queue-size", "8"], ["max_images", "9", "queue_size", "8"]),
+        (["--root-path", "models"], ["root_path", "'models'", "/"]),
+        (["--root-path", "/models/"], ["root_path", "'/models/'", "/"]),
+        (["--cors-origins", "https://a.example,a.example"], ["cors_origins", "'a.example'", "SCHEME"]),
+        (["--cors-origins", "https://a.example/page"], ["cors_origins", "'https://a.example/page'", "path"]),
+        (["--vertex-predict-route", "/{name}"], ["vertex_predict_route", "'/{name}'", "/"]),
     ],
 )
 def test_a_bad_value_is_named_with_its_range(arguments: list[str], words: list[str]) -> None:
@@ -169,6 +174,33 @@ def test_an_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("VGG_QUEUESIZE", "7")
     with pytest.raises(ValueError, match="VGG_QUEUESIZE"):
         read_settings([])
+
+
+def test_vertex_ai_sets_the_port_and_two_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its variables are the defaults of settings, which win over them."""
+    monkeypatch.setenv("AIP_HTTP_PORT", "8080")
+    monkeypatch.setenv("AIP_HEALTH_ROUTE", "/health")
+    monkeypatch.setenv("AIP_PREDICT_ROUTE", "/v1/endpoints/1:predict")
+    settings = read_settings([])
+    assert (settings.port, settings.vertex_health_route) == (8080, "/health")
+    assert settings.vertex_predict_route == "/v1/endpoints/1:predict"
+    assert read_settings(["--port", "9000"]).port == 9000
+    monkeypatch.setenv("AIP_HTTP_PORT", "http")
+    with pytest.raises(ValueError, match="port is 'http'"):
+        read_settings([])
+
+
+def test_serve_is_sagemakers_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It changes defaults: variables and flags win over it. The drain ends within SageMaker's 30 seconds."""
+    monkeypatch.setenv("PORT", "9")  # which is no variable of the server's
+    settings = read_settings(["serve"])
+    assert (settings.host, settings.port) == ("0.0.0.0", 8080)  # noqa: S104
+    assert settings.drain_delay + settings.shutdown_timeout < 30
+    monkeypatch.setenv("SAGEMAKER_BIND_TO_PORT", "8081")
+    monkeypatch.setenv("VGG_SHUTDOWN_TIMEOUT", "7")
+    settings = read_settings(["serve", "--drain-delay", "2"])
+    assert (settings.port, settings.drain_delay, settings.shutdown_timeout) == (8081, 2, 7)
+    assert shows_keys(["serve", "--api-keys", "a"])
 
 
 def test_every_setting_is_explained() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import httpx
 
+from app.serving.entry import NetworkInput
 from models.predictions import Logits
-from models.preprocess import Pixels
 from tests.fakes.service import pipeline_of
 
 
@@ -21,7 +21,7 @@ class Gate:
         self._compute_logits = self._classifier.compute_logits
 
     def __enter__(self) -> "Gate":
-        def compute_logits(images: Sequence[Pixels]) -> Logits:
+        def compute_logits(images: Sequence[NetworkInput]) -> Logits:
             self._entered.release()
             self._open.wait()
             return self._compute_logits(images)

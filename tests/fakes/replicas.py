@@ -10,7 +10,7 @@ import numpy as np
 
 from app.errors import ServiceError
 from app.metrics import Metrics
-from app.serving.entry import TimedPrediction
+from app.serving.entry import NetworkInput, TimedPrediction
 from app.serving.queue import Queue
 from app.serving.replica_set import ReplicaSet
 from app.serving.service_rate import ServiceRate
@@ -35,7 +35,7 @@ class FakeReplica:
         if is_open:
             self.gate.set()
 
-    def compute_logits(self, images: Sequence[Pixels]) -> Logits:
+    def compute_logits(self, images: Sequence[NetworkInput]) -> Logits:
         values = [int(image[0, 0, 0]) for image in images]
         self.batches.append(values)
         self._entered.release()

@@ -21,7 +21,7 @@ def classify(labels: int, seed: int = 0) -> Classification:
     """A prediction in which several labels have the same probability."""
     probabilities = np.random.default_rng(seed).integers(1, 99, labels).astype(np.float32)
     probabilities /= probabilities.sum()
-    return Classification(TimedPrediction(Prediction(probabilities, probabilities, 0.5), 0, 0, 0), [1, 0])
+    return Classification(TimedPrediction(Prediction(probabilities, probabilities, 0.5), 0, 0, 0, 1), [1, 0])
 
 
 @pytest.mark.parametrize(

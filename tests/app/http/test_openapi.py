@@ -1,7 +1,5 @@
 """The OpenAPI document and the server agree, over requests that a fuzzer derives from the document."""
 
-import socket
-import threading
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -9,45 +7,20 @@ from typing import Any
 
 import pytest
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from app.main import create_app
-from app.settings import Settings
-from tests.fakes.service import ZYGOTE
+from tests.fakes.servers import listening
 
 POSITIVE, NEGATIVE = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
 KEY = {"X-API-Key": "secret"}
 
 
-class ThreadServer(uvicorn.Server):
-    """Runs in a thread and tells when its model answers."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        await self.config.app.state.starting  # type: ignore[union-attr]
-        self.ready.set()
-
-
 @pytest.fixture(scope="module")
 def document(checkpoint: Path) -> Iterator[Any]:
     """The document of a running server."""
-    app = create_app(
-        Settings.model_validate({"checkpoint": checkpoint, "dtype": "float32", "api_keys": "secret"}), ZYGOTE
-    )
-    server = ThreadServer(uvicorn.Config(app, port=0, log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    server.ready.wait()
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json")
-    server.should_exit = True
-    thread.join()
+    with listening(checkpoint, api_keys="secret") as url:
+        yield schemathesis.openapi.from_url(f"{url}/openapi.json")
 
 
 def test_every_answer_is_one_that_the_document_promises(document: Any) -> None:

@@ -15,11 +15,12 @@ import torch
 from app.decoding.zygote import Zygote
 from app.http.schemas import ModelInfo, Predictions
 from app.main import create_app
+from app.serving.entry import NetworkInput
 from app.settings import Settings
 from models.checkpoint import read_checkpoint, restore_model
 from models.normalise import normalise
 from models.predictions import Logits
-from models.preprocess import Pixels, preprocess
+from models.preprocess import preprocess
 from models.probabilities import Calibration, prediction_sets, quantile_table, ranked_scores, softmax
 from models.typicality import energy, typicality
 from tests.fakes.checkpoints import LABELS, write_small_checkpoint
@@ -388,7 +389,7 @@ def fail(client: httpx.AsyncClient, *, golden_check: bool) -> None:
     [classifier] = pipeline_of(client).model.classifiers
     sound, golden = classifier.compute_logits, classifier._golden
 
-    def predict(images: Sequence[Pixels]) -> Logits:
+    def predict(images: Sequence[NetworkInput]) -> Logits:
         if golden_check or not np.array_equal(images[0], golden):
             raise RuntimeError("CUDA error: unspecified launch failure")
         return sound(images)

@@ -39,6 +39,20 @@ def test_answers_do_not_depend_on_the_company(checkpoint: Path, dtype: str) -> N
             assert torch.equal(part.argmax(1), together[start : start + size].argmax(1))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_batch_may_hold_pixels_and_normalised_pixels(checkpoint: Path, dtype: str) -> None:
+    """Each image gets its own answer, in its place, however it came."""
+    loaded = read_checkpoint(checkpoint)
+    classifier = load_classifier(loaded, "cpu", dtype)
+    batch = images(checkpoint, 5)
+    normalised = normalise(torch.from_numpy(np.stack(batch)), loaded.metadata.preprocessing).numpy()
+    expected = torch.from_numpy(classifier.compute_logits(batch)).softmax(1)
+    for as_tensors in ((0,), (1, 3), (4, 2, 0), range(5)):
+        mixed = [normalised[index] if index in as_tensors else pixels for index, pixels in enumerate(batch)]
+        found = torch.from_numpy(classifier.compute_logits(mixed)).softmax(1)
+        assert torch.allclose(found, expected, atol=1e-5 if dtype == "float32" else TOLERANCE[torch.bfloat16], rtol=0)
+
+
 def test_fusing_changes_nothing(checkpoint: Path) -> None:
     """The served network gives the trained network's logits."""
     loaded = read_checkpoint(checkpoint)

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from app.errors import Internal, NotReady, ServiceError
-from app.serving.entry import Batch, Closed, Entry, Idle
+from app.errors import BadRequest, Internal, NotReady, ServiceError
+from app.serving.entry import Batch, Closed, Entry, Idle, NetworkInput
 from app.serving.queue import Queue
 from app.serving.replica_set import ReplicaSet
 from app.serving.worker import Worker
 from models.predictions import Logits, Prediction
-from models.preprocess import Pixels
 from tests.fakes.replicas import NEVER, Client, FakeReplica, running
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +33,7 @@ async def test_logits_that_are_no_numbers_are_an_error_of_that_image() -> None:
     """An image with NaN logits gets an error, its batch-mates get answers."""
 
     class NotANumber(FakeReplica):
-        def compute_logits(self, images: Sequence[Pixels]) -> Logits:
+        def compute_logits(self, images: Sequence[NetworkInput]) -> Logits:
             logits = super().compute_logits(images)
             logits[logits[:, 0] == 2] = np.nan
             return logits
@@ -169,6 +168,20 @@ async def test_images_at_fault_do_not_take_a_replica_out() -> None:
         outcomes = await Client(queue, 5, 5).outcomes()
         assert all(isinstance(outcome, Internal) for outcome in outcomes)
         assert replicas.healthy == 1
+
+
+async def test_a_tensor_without_finite_logits_is_its_callers_fault() -> None:
+    """An image's pixels cannot be too large for the network, a caller's normalised pixels can."""
+
+    class Overflowing(FakeReplica):
+        def compute_logits(self, images: Sequence[NetworkInput]) -> Logits:
+            return np.array([[np.inf, 0] for _ in images], dtype=np.float32)
+
+    async with running(Overflowing()) as queue:
+        client = Client(queue, 1, are_decoded=False)
+        queue.submit(client.entries[0], np.ones((3, 1, 1), dtype=np.float32))
+        [outcome] = await client.outcomes()
+    assert isinstance(outcome, BadRequest)
 
 
 class PanicError(BaseException):

@@ -1,0 +1,1 @@
+"""Other protocols than the native one: thin routes onto the one pipeline."""
