@@ -38,7 +38,7 @@ export class Item {
     this.unseen = make("span", { className: "no-preview", textContent: "The browser cannot show this file." });
     this.frame = make("div", { className: "frame" }, this.picture, this.unseen);
     this.heatMap = new HeatMap(this);
-    this.status = make("p", { className: "status", textContent: "Waiting." });
+    this.status = make("p", { className: "state", textContent: "Waiting." });
     this.result = make("div", { className: "result" });
     this.again = make("button", { type: "button", textContent: "Try again", hidden: true });
     this.again.onclick = () => this.context.onRetry([this]);

@@ -33,7 +33,7 @@ def test_dropped_images_are_answered_and_a_broken_one_fails_alone(page: Page) ->
     expect(page.get_by_role("status").filter(has_text="1 failed")).to_have_count(1)
     items = page.locator(".item")
     expect(items.get_by_role("heading")).to_have_text(["first.png", "broken.png", "last.png"])
-    expect(items.nth(1).locator(".status")).to_contain_text("truncated or corrupt")
+    expect(items.nth(1).locator(".state")).to_contain_text("truncated or corrupt")
     for item in (items.first, items.last):
         expect(item.locator(".bars li")).to_have_count(len(LABELS))
         expect(item.locator(".set")).to_contain_text("Prediction set at 90 %")
@@ -42,11 +42,8 @@ def test_dropped_images_are_answered_and_a_broken_one_fails_alone(page: Page) ->
             re.compile(r"^Time: .* ms decoding, .* ms in the queue, .* ms in the model, .* ms in total$")
         )
     widths = page.locator(".bars").first.locator(".fill").evaluate_all("fills => fills.map(fill => fill.style.width)")
-    assert [float(width.removesuffix("%")) for width in widths] == sorted(map(_number, widths), reverse=True)
-
-
-def _number(width: str) -> float:
-    return float(width.removesuffix("%"))
+    shares = [float(width.removesuffix("%")) for width in widths]
+    assert shares == sorted(shares, reverse=True)
 
 
 def test_the_slider_moves_the_prediction_set(page: Page) -> None:
@@ -104,8 +101,7 @@ def test_a_busy_server_is_asked_again(page: Page) -> None:
     open_page(page)
     page.route(PREDICT, lambda route: answer_problem(route, 429, "queue_full", "Full.", retry_after="7"), times=1)
     drop(page, make_images("a.png"))
-    status = page.locator(".item .status").first
-    status = page.locator(".item .facts .status")
+    status = page.locator(".state")
     expect(status).to_have_text("Full. Trying again in 7 s.")
     page.clock.run_for(4000)
     expect(status).to_have_text("Full. Trying again in 3 s.")
@@ -140,11 +136,13 @@ def test_files_that_cannot_be_sent_are_not(page: Page) -> None:
 def test_decisions_are_shown_where_the_server_makes_them(page: Page) -> None:
     """Accepted or deferred, at the error that was chosen; a server that refuses is asked without it."""
     add_to_document(page, "/predict", DECIDES)
+    page.route("**/model", _promise_decisions)
     open_page(page)
     page.route("**/predict?*max_error=0.05*", lambda route: add_to_answer(route, decision=_decision(0.05, True)))
     page.route("**/predict?*max_error=0.01*", lambda route: add_to_answer(route, decision=_decision(0.01, False)))
     drop(page, make_images("a.png"))
     choice = page.get_by_label("Accept answers with an error of at most")
+    expect(choice).to_have_accessible_description(re.compile("with a confidence of 95 %"))
     choice.select_option("5 %")
     expect(page.locator(".badges .good")).to_have_text("Accepted at an error of at most 5 %")
     choice.select_option("1 %")
@@ -155,6 +153,12 @@ def test_decisions_are_shown_where_the_server_makes_them(page: Page) -> None:
     expect(choice).to_be_disabled()
     expect(choice).to_have_accessible_description(reason)
     expect(count_of(page)).to_have_text("1 of 1 image answered.")
+
+
+def _promise_decisions(route: Route) -> None:
+    document = route.fetch().json()
+    document["calibration"]["decisions"] = {"confidence": 0.95, "accepted": []}
+    route.fulfill(json=document)
 
 
 def _decision(max_error: float, accepted: bool) -> dict[str, object]:
@@ -214,10 +218,10 @@ def test_many_images_take_turns(page: Page) -> None:
         URL.revokeObjectURL = (url) => { urls.delete(url); revokeObjectURL(url); };"""
     )
     open_page(page)
-    page.route(PREDICT, held.append)
+    page.route(PREDICT, lambda route: held.append(route))
     drop(page, make_images(*(f"{i}.png" for i in range(40))))
-    expect(page.locator(".status").filter(has_text="On its way.")).to_have_count(4)
-    expect(page.locator(".status").filter(has_text="Waiting.")).to_have_count(36)
+    expect(page.locator(".state").filter(has_text="On its way.")).to_have_count(4)
+    expect(page.locator(".state").filter(has_text="Waiting.")).to_have_count(36)
     assert len(held) == 4
     page.unroute(PREDICT)
     for route in held:
