@@ -51,7 +51,7 @@ function describeCalibration({ calibration, temperature }) {
 }
 
 function showLabels(labels) {
-  const list = make("ol", { start: 0 });
+  const list = make("ol", { start: 0, "aria-label": "Labels by index" });
   const details = make("details", {}, make("summary", { textContent: plural(labels.length, "label") }), list);
   details.addEventListener(
     "toggle",

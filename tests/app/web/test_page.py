@@ -1,6 +1,7 @@
 """What a person does on the page, and what it shows."""
 
 import re
+import threading
 
 from playwright.sync_api import Page, Route, expect
 
@@ -156,9 +157,11 @@ def test_decisions_are_shown_where_the_server_makes_them(page: Page) -> None:
 
 
 def _promise_decisions(route: Route) -> None:
-    document = route.fetch().json()
-    document["calibration"]["decisions"] = {"confidence": 0.95, "accepted": []}
-    route.fulfill(json=document)
+    response = route.fetch()
+    document = response.json()
+    if response.ok:
+        document["calibration"]["decisions"] = {"confidence": 0.95, "accepted": []}
+    route.fulfill(response=response, json=document)
 
 
 def _decision(max_error: float, accepted: bool) -> dict[str, object]:
@@ -211,6 +214,7 @@ def test_heat_maps_are_not_offered_where_there_are_none(page: Page) -> None:
 def test_many_images_take_turns(page: Page) -> None:
     """Four requests are on their way at once, whatever the number of images, and every picture's URL is given back."""
     held: list[Route] = []
+    released = threading.Event()
     page.add_init_script(
         """window.urls = new Set();
         const {createObjectURL, revokeObjectURL} = URL;
@@ -218,12 +222,12 @@ def test_many_images_take_turns(page: Page) -> None:
         URL.revokeObjectURL = (url) => { urls.delete(url); revokeObjectURL(url); };"""
     )
     open_page(page)
-    page.route(PREDICT, lambda route: held.append(route))
+    page.route(PREDICT, lambda route: route.continue_() if released.is_set() else held.append(route))
     drop(page, make_images(*(f"{i}.png" for i in range(40))))
     expect(page.locator(".state").filter(has_text="On its way.")).to_have_count(4)
     expect(page.locator(".state").filter(has_text="Waiting.")).to_have_count(36)
     assert len(held) == 4
-    page.unroute(PREDICT)
+    released.set()
     for route in held:
         route.continue_()
     expect(count_of(page)).to_have_text("40 of 40 images answered.")
