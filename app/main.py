@@ -15,11 +15,12 @@ from starlette.requests import Request
 
 from app.decoding.zygote import Zygote
 from app.errors import MethodNotAllowed, NotFound
-from app.http.docs import docs_routes
+from app.http.docs import make_docs_routes
 from app.http.explain import explain_routes
 from app.http.middleware import ErrorMiddleware, RequestMiddleware
 from app.http.rehearsal import check_answers
 from app.http.routes import guarded_routes, metrics_routes, open_routes
+from app.http.web import make_web_routes
 from app.protocols.cloud import make_vertex_routes, sagemaker_routes, v1_routes
 from app.protocols.errors import render_error
 from app.protocols.huggingface import huggingface_routes
@@ -76,7 +77,6 @@ def create_app(
         guarded_routes,
         open_routes,
         explain_routes,
-        docs_routes,
         *optional,
         infer_routes,
         metadata_routes,
@@ -85,6 +85,8 @@ def create_app(
         *sagemaker_routes,
         *v1_routes,
         *make_vertex_routes(settings),
+        make_web_routes(),
+        make_docs_routes(),
     )
     app = FastAPI(
         title="vggserve",

@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-VOID = ("img", "meta")
+VOID = ("img", "input", "link", "meta")
 
 
 class Page(HTMLParser):
