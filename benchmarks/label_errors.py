@@ -113,7 +113,9 @@ def describe_detection(issues: Sequence[LabelIssue], flipped: Tensor) -> str:
     for count in (*(rank for rank in RANKS if rank < len(hits)), len(hits)):
         found = sum(hits[:count])
         precision = f"{found / count:.3f}" if count else "-"
-        rows.append((f"first {count}" if count < len(hits) else f"all {count}", found, precision, f"{found / total:.3f}"))
+        rows.append(
+            (f"first {count}" if count < len(hits) else f"all {count}", found, precision, f"{found / total:.3f}")
+        )
     return format_table(("likely wrong labels", "changed ones among them", "precision", "recall"), *rows)
 
 
@@ -124,8 +126,13 @@ def measure(arguments: argparse.Namespace) -> str:
     if not 2 <= arguments.folds <= arguments.images // 2:
         raise ValueError(f"folds is {arguments.folds}, but must lie in 2..{arguments.images // 2}")
     settings = {
-        **{"size": SIZE, "architecture": "vgg11_bn", "width": arguments.width, "epochs": arguments.epochs},
-        **{"batch_size": 64, "seed": arguments.seed, "threads": arguments.threads},
+        "size": SIZE,
+        "architecture": "vgg11_bn",
+        "width": arguments.width,
+        "epochs": arguments.epochs,
+        "batch_size": 64,
+        "seed": arguments.seed,
+        "threads": arguments.threads,
     }
     recipe = resolve_precision(make_recipe(f"folder:{arguments.folder}", settings), torch.device("cpu"))
     configure_torch(recipe)

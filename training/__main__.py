@@ -85,7 +85,8 @@ def train_checkpoint(arguments: argparse.Namespace) -> str:
     state_file.delete()
     metrics = evaluation.metrics
     right = f"{metrics['accuracy']:.2%} of {metrics['images']} held-out images right"
-    return f"wrote {out}: version {version}, {right}\n"
+    issues = f"; {evaluation.issues.summary}" if evaluation.issues else ""
+    return f"wrote {out}: version {version}, {right}{issues}\n"
 
 
 def _check_out(out: Path) -> None:

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from models.golden import record_golden_sample
 from models.metadata import CheckpointMetadata
+from models.probabilities import softmax
 from training.data.dataset import Dataset, to_image
 from training.evaluation.calibration import calibrate, check_calibration_size
+from training.evaluation.data_issues import describe_issues, find_data_issues
 from training.evaluation.evaluation import Evaluation, evaluate_predictions
 from training.evaluation.metrics import accuracy_metrics, compute_logits
 from training.finetune import InitialWeights
@@ -36,7 +38,8 @@ def build_metadata(
     if own := splits.pop("calibration", None):
         temperature, calibration = calibrate(logits["calibration"], own.labels, recipe.calibration)
     held_out = dataset.held_out
-    evaluation = evaluate_predictions(held_out, splits[held_out], logits[held_out], temperature, calibration)
+    issues = find_data_issues(dataset.splits, {name: softmax(of, temperature) for name, of in logits.items()})
+    evaluation = evaluate_predictions(held_out, splits[held_out], logits[held_out], temperature, calibration, issues)
     metrics = {
         name: evaluation.metrics
         if name == held_out
@@ -55,7 +58,7 @@ def build_metadata(
         calibration=calibration,
         metrics=metrics,
         history=trained.history,
-        dataset=_describe_dataset(dataset),
+        dataset={**_describe_dataset(dataset), "issues": describe_issues(issues, evaluation.leak)},
         recipe={**recipe.model_dump(), **({"init": start.path.name, "init_version": start.version} if start else {})},
         seed=recipe.seed,
     ), evaluation

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from models.probabilities import Calibration
 from training.data.dataset import Split
+from training.evaluation.data_issues import DataIssues, LeakEffect, measure_leak
 from training.evaluation.metrics import (
     COVERAGES,
     CoverageResult,
@@ -24,6 +25,8 @@ class Evaluation:
     `predicted` are the (N,) top labels. `counts` are (K, K), with a row for each true label and a column for
     each predicted label. `served` has the probabilities at the checkpoint's `temperature`, `uncalibrated` those
     at 1. `metrics` are what the checkpoint records. `coverage_results` is empty if there is no calibration.
+    `issues` are those of the data, if they were examined, and `leak` is what near-duplicates of training images do to
+    the results.
     """
 
     split_name: str
@@ -35,10 +38,17 @@ class Evaluation:
     uncalibrated: ProbabilityMetrics
     coverage_results: list[CoverageResult]
     metrics: dict[str, float]
+    issues: DataIssues | None = None
+    leak: LeakEffect | None = None
 
 
 def evaluate_predictions(
-    split_name: str, split: Split, logits: Tensor, temperature: float = 1.0, calibration: Calibration | None = None
+    split_name: str,
+    split: Split,
+    logits: Tensor,
+    temperature: float = 1.0,
+    calibration: Calibration | None = None,
+    issues: DataIssues | None = None,
 ) -> Evaluation:
     """Measures (N, K) logits in CPU memory, at a temperature of 1. The calibration is from another split."""
     labels, classes, predicted = split.labels, logits.shape[1], logits.argmax(dim=1)
@@ -50,8 +60,22 @@ def evaluate_predictions(
     if calibration:
         coverage_results = [measure_coverage(served.probabilities, labels, calibration, c) for c in COVERAGES]
         metrics |= _calibration_metrics(served, uncalibrated, coverage_results)
+    leak = None
+    if issues:
+        leaked = issues.near_duplicates.leaked_from_train(split_name)
+        leak = measure_leak(served.probabilities, labels, calibration, leaked)
     return Evaluation(
-        split_name, split, temperature, predicted, counts, served, uncalibrated, coverage_results, metrics
+        split_name,
+        split,
+        temperature,
+        predicted,
+        counts,
+        served,
+        uncalibrated,
+        coverage_results,
+        metrics,
+        issues=issues,
+        leak=leak,
     )
 
 

@@ -13,7 +13,7 @@ Indices = npt.NDArray[np.int64]
 
 BANDS = 8  # of a byte each
 MAX_DISTANCE = BANDS - 1
-MAX_COMPARED = 4_096  # neighbours of a hash in a band; bounds the time where very many hashes share a byte
+MAX_COMPARED = 1_024  # neighbours of a hash in a band; bounds the time where very many hashes share a byte
 
 
 def find_close_pairs(
@@ -25,10 +25,14 @@ def find_close_pairs(
     have at least one of their eight bytes in common. So for each byte the hashes are sorted by it, and only those with
     the same value are compared. A chunk has at most N pairs. If more than `max_compared` hashes share a byte, each is
     compared with that many which follow it in the order of the whole hashes, and a pair that shares no other byte can
-    be missed. Raises ValueError if `distance` is not in 0..7.
+    be missed. The first of all rows with the same hash is paired with each of the others in any case. Raises ValueError if `distance` is not in 0..7.
     """
     if not 0 <= distance <= MAX_DISTANCE:
         raise ValueError(f"distance is {distance}, but must lie in 0..{MAX_DISTANCE}")
+    _, first_of, group = np.unique(hashes, return_index=True, return_inverse=True)
+    firsts = first_of[group]
+    if len(repeated := np.flatnonzero(firsts < np.arange(len(hashes)))):
+        yield firsts[repeated], repeated
     for band in range(BANDS):
         turned = (hashes << np.uint64(8 * band)) | (hashes >> np.uint64((64 - 8 * band) % 64))
         order = np.argsort(turned, kind="stable")  # the band is now the highest byte, so equal bands are neighbours
