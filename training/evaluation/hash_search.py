@@ -25,7 +25,8 @@ def find_close_pairs(
     have at least one of their eight bytes in common. So for each byte the hashes are sorted by it, and only those with
     the same value are compared. A chunk has at most N pairs. If more than `max_compared` hashes share a byte, each is
     compared with that many which follow it in the order of the whole hashes, and a pair that shares no other byte can
-    be missed. The first of all rows with the same hash is paired with each of the others in any case. Raises ValueError if `distance` is not in 0..7.
+    be missed. The first of all rows with the same hash is paired with each of the others in any case. Raises ValueError
+    if `distance` is not in 0..7.
     """
     if not 0 <= distance <= MAX_DISTANCE:
         raise ValueError(f"distance is {distance}, but must lie in 0..{MAX_DISTANCE}")

@@ -43,8 +43,8 @@ def describe_label_issues(issues: DataIssues, labels: Sequence[str]) -> Section:
     note = Text(
         f"{len(found):,} labels are likely wrong ({len(found) / issues.examined:.1%} of those examined), by confident "
         "learning (arXiv 1911.00068). An image is listed if the network gives another label more probability than the "
-        "given one, and at least as much as images of that other label get on average. These are "
-        "suggestions, not facts. A network that makes many mistakes lists many labels that are right. The first ones "
+        "given one, and at least as much as images of that other label get on average. These are suggestions, not "
+        "facts. A network that makes many mistakes lists many labels that are right. The first ones "
         f"are the most likely. {_describe_shown(len(shown), len(found))}The given label is above each image, the "
         "suggested label below it, each with its probability."
     )
@@ -75,7 +75,8 @@ def describe_near_duplicates(issues: DataIssues, labels: Sequence[str]) -> Secti
     scope = (
         "Two images are near-duplicates if their 64-bit perceptual hashes differ in at most "
         f"{MAX_DISTANCE} bits and their thumbnails of {THUMBNAIL} x {THUMBNAIL} pixels have a correlation of at least "
-        f"{MIN_CORRELATION}. Images with the same pixels are among them. Mirrored and rotated images are not found."
+        f"{MIN_CORRELATION}. Images with the same pixels are among them. Mirrored and rotated images are not found. "
+        "Simple drawings, such as digits, can be as alike without being the same picture."
     )
     if duplicates.flat:
         scope += f" {duplicates.flat:,} images of nearly one colour were not compared."
@@ -100,8 +101,8 @@ def describe_near_duplicates(issues: DataIssues, labels: Sequence[str]) -> Secti
         (labels[p.label], p.split, p.index, labels[p.other_label], p.other_split, p.other_index, f"{p.correlation:.3f}")
         for p in shown
     ]
-    first = shown[0]
-    alt = f"{len(shown)} pairs of images. The first is {labels[first.label]} of {first.split}, like one of {first.other_split}."
+    label, split, _, _, other_split, *_ = rows[0]
+    alt = f"{len(shown)} pairs of images. The first is {label} of {split}, which is like one of {other_split}."
     header = ("label", "split", "image index", "other label", "other split", "other index", "correlation")
     picture = Picture("near_duplicates", issue_plots.plot_near_duplicates(both, shown, labels), alt)
     table = Table(header, rows, numeric_from=len(header), summary="Show as a table")
