@@ -127,7 +127,8 @@ def _write_results(
         raise UnfinishedError(out, error) from error
     metrics = evaluation.metrics
     right = f"{metrics['accuracy']:.2%} of {metrics['images']} held-out images right"
-    return f"wrote {out}: version {version}, {right}\n"
+    issues = f"; {evaluation.issues.summary}" if evaluation.issues else ""
+    return f"wrote {out}: version {version}, {right}{issues}\n"
 
 
 class UnfinishedError(TrainingError):

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from models.golden import record_golden_sample
 from models.metadata import CheckpointMetadata
+from models.probabilities import softmax
 from training.data.dataset import Dataset, to_image
 from training.data.items import expand_user
 from training.errors import TrainingError
 from training.evaluation.calibration import calibrate, check_calibration_size
+from training.evaluation.data_issues import describe_issues, find_data_issues
 from training.evaluation.evaluation import Evaluation, evaluate_predictions
 from training.evaluation.metrics import accuracy_metrics, compute_logits
 from training.finetune import InitialWeights
@@ -49,7 +51,8 @@ def build_metadata(
     if own := splits.pop("calibration", None):
         temperature, calibration = calibrate(logits["calibration"], own.labels, recipe.calibration)
     held_out = dataset.held_out
-    evaluation = evaluate_predictions(held_out, splits[held_out], logits[held_out], temperature, calibration)
+    issues = find_data_issues(dataset.splits, {name: softmax(of, temperature) for name, of in logits.items()})
+    evaluation = evaluate_predictions(held_out, splits[held_out], logits[held_out], temperature, calibration, issues)
     metrics = {
         name: evaluation.metrics
         if name == held_out
@@ -69,7 +72,7 @@ def build_metadata(
         calibration=calibration,
         metrics=metrics,
         history=trained.history,
-        dataset=_describe_dataset(dataset),
+        dataset={**_describe_dataset(dataset), "issues": describe_issues(issues, evaluation.leak)},
         recipe=_describe_recipe(recipe, start),
         seed=recipe.seed,
     ), evaluation

@@ -94,8 +94,9 @@ def answer(order: Order, task: Task) -> tuple[int, bytes]:
     except (MemoryError, Overloaded) as error:
         if FREE_BYTES + order.granted < task.largest_cost:
             return COSTLY, COST.pack(task.largest_cost)
-        is_told = isinstance(error, Overloaded)
-        return ERROR, encode_error(error if is_told else Overloaded("There was not enough memory to decode the image."))
+        if isinstance(error, MemoryError):
+            error = Overloaded("There was not enough memory to decode the image.")
+        return ERROR, encode_error(error)
     except ServiceError as error:
         return ERROR, encode_error(error)
 

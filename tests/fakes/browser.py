@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -87,8 +88,8 @@ def answer_problem(route: Route, status: int, code: str, detail: str, **headers:
 
 
 def add_to_answer(route: Route, **fields: Any) -> None:
-    """Answers as the server does, with more fields in the one prediction."""
-    response = route.fetch()
+    """Answers as the server does without `max_error`, with more fields in the one prediction."""
+    response = route.fetch(url=re.sub(r"max_error=[^&]*&?", "", route.request.url))
     document = response.json()
     document["predictions"][0].update(fields)
     route.fulfill(response=response, json=document)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from models.probabilities import Calibration
 from training.data.dataset import Split
+from training.evaluation.data_issues import DataIssues, LeakEffect, measure_leak
 from training.evaluation.metrics import (
     CLASS_COVERAGE,
     COVERAGES,
@@ -30,7 +31,8 @@ class Evaluation:
     `predicted` are the (N,) top labels. `counts` are (K, K), with a row for each true label and a column for
     each predicted label. `served` has the probabilities at the checkpoint's `temperature`, `uncalibrated` those
     at 1. `metrics` are what the checkpoint records. The results of coverage and decisions are empty if there is no
-    calibration. `class_coverage` has an entry for each label, at CLASS_COVERAGE.
+    calibration. `class_coverage` has an entry for each label, at CLASS_COVERAGE. `issues` are those of the data, if
+    they were examined, and `leak` is what near-duplicates of training images do to the results.
     """
 
     split_name: str
@@ -44,10 +46,17 @@ class Evaluation:
     decision_results: list[DecisionResult]
     class_coverage: list[ClassCoverage | None]
     metrics: dict[str, float]
+    issues: DataIssues | None = None
+    leak: LeakEffect | None = None
 
 
 def evaluate_predictions(
-    split_name: str, split: Split, logits: Tensor, temperature: float = 1.0, calibration: Calibration | None = None
+    split_name: str,
+    split: Split,
+    logits: Tensor,
+    temperature: float = 1.0,
+    calibration: Calibration | None = None,
+    issues: DataIssues | None = None,
 ) -> Evaluation:
     """Measures (N, K) logits in CPU memory, at a temperature of 1. The calibration is from another split."""
     labels, classes, predicted = split.labels, logits.shape[1], logits.argmax(dim=1)
@@ -66,6 +75,10 @@ def evaluate_predictions(
         decision_results = [measure_decision(served.probabilities, labels, decisions, e) for e in MAX_ERRORS]
     if calibration and calibration.by_class:
         class_coverage = measure_class_coverage(served.probabilities, labels, calibration, CLASS_COVERAGE)
+    leak = None
+    if issues:
+        leaked = issues.near_duplicates.leaked_from_train(split_name)
+        leak = measure_leak(served.probabilities, labels, calibration, leaked)
     return Evaluation(
         split_name=split_name,
         split=split,
@@ -78,6 +91,8 @@ def evaluate_predictions(
         decision_results=decision_results,
         class_coverage=class_coverage,
         metrics=metrics,
+        issues=issues,
+        leak=leak,
     )
 
 

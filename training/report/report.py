@@ -13,10 +13,10 @@ import torch
 from models.export.model_card import model_card
 from models.metadata import CheckpointMetadata
 from training.evaluation.evaluation import Evaluation
-from training.report import sections
+from training.report import data_issues, sections
 from training.report.template import Facts, Picture, Section, render_page
 
-PICTURES = ("curves", "confusion", "reliability", "coverage", "mistakes")
+PICTURES = ("curves", "confusion", "reliability", "coverage", "mistakes", "label_issues", "near_duplicates")
 
 
 def write_report(folder: Path, metadata: CheckpointMetadata, version: str, evaluation: Evaluation) -> Path:
@@ -53,6 +53,7 @@ def _build_sections(metadata: CheckpointMetadata, evaluation: Evaluation) -> lis
         sections.describe_decisions(evaluation),
         sections.describe_mistakes(evaluation, labels),
         sections.describe_labels(evaluation, labels),
+        *data_issues.describe_issues(evaluation, labels),
         Section("Training settings", (Facts(metadata.recipe),)),
         Section("Data set", (Facts(metadata.dataset),)),
         Section("Environment", (Facts({**metadata.versions, **_describe_machine()}),)),
