@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.formats.plain import NotEnoughMemory
 from models.image_files import read_pixels
 from models.preprocess import Pixels, Preprocessing, preprocess
 from training.data.checks import check_faults, check_room, note_missing_classes
@@ -252,6 +253,8 @@ def _square(image: Path | Image.Image, stored: Preprocessing, plain: Preprocessi
         seen = kept if stored == plain else _pixels(image, plain)
     except MemoryError:
         raise
+    except NotEnoughMemory as error:
+        raise MemoryError(str(error)) from error
     except Exception as error:  # on broken files Pillow raises a dozen kinds, from OSError to struct.error
         if isinstance(error, OSError) and error.errno in FAULTS_OF_THE_MACHINE:
             raise DataError(f"{image} cannot be read now ({one_line_message(error)})") from error

@@ -12,6 +12,7 @@ import torch
 import torchvision.datasets
 from PIL import Image
 
+from models.formats.plain import NotEnoughMemory
 from models.image_files import read_pixels
 from models.preprocess import Preprocessing
 from tests.fakes.folders import fill
@@ -254,6 +255,7 @@ def test_a_split_that_skipping_empties_is_an_error(tmp_path: Path, split: str, l
     ("error", "raised", "message"),
     [
         (MemoryError(), MemoryError, "^$"),
+        (NotEnoughMemory("too little"), MemoryError, "too little"),
         (OSError(5, "Input/output error"), TrainingError, "cannot be read now"),
         (OSError(24, "Too many open files"), TrainingError, "cannot be read now"),
     ],
@@ -266,7 +268,7 @@ def test_what_the_machine_cannot_do_is_no_fault_of_an_image(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("training.data.dataset.preprocess", fail)
+    monkeypatch.setattr("training.data.dataset.read_pixels", fail)
     with pytest.raises(raised, match=message):
         load_folder(fill(tmp_path, {"a": 3, "b": 3}), skip_unreadable=True)
 

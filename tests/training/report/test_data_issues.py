@@ -93,10 +93,14 @@ def test_near_duplicates_are_counted_and_shown(page: Page) -> None:
 def test_results_are_shown_with_and_without_leaks(page: Page) -> None:
     """The leaked images have the wrong labels, so without them the accuracy is higher."""
     rows = {row[0]: row[1:] for row in page.rows}
-    assert [rows[name][0] for name in ("all", "without near-duplicates", "near-duplicates")] == ["200", "160", "40"]
-    assert rows["all"][1].startswith("77.50% [")
+    assert [rows[name][0] for name in ("all images", "without near-duplicates", "near-duplicates")] == [
+        "200",
+        "160",
+        "40",
+    ]
+    assert rows["all images"][1].startswith("77.50% [")
     assert rows["without near-duplicates"][1].startswith("96.88% [")
-    assert len(rows["all"]) == 6
+    assert len(rows["all images"]) == 6
 
 
 def test_the_pictures_are_on_the_page_with_a_text(page: Page) -> None:
