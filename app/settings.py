@@ -27,7 +27,7 @@ DEFAULTS = {  # as --help shows them
     "vertex_predict_route": "AIP_PREDICT_ROUTE",
     "max_body_memory": "16 x max_body_bytes",
 }
-KEY_SETTINGS = ("api_keys", "api_keys_file")
+KEY_VARIABLES = (PREFIX + "API_KEYS", PREFIX + "API_KEYS_FILE")
 LIMIT: dict[str, JsonValue] = {"is_limit": True}  # marks the settings that GET /model shows as limits
 
 
@@ -198,7 +198,7 @@ def read_settings(arguments: list[str]) -> Settings:
     if unknown:
         raise ValueError(f"unknown variable {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     for name, value in os.environ.items():
-        if name.upper().removeprefix(PREFIX).lower() in KEY_SETTINGS and not value.strip():
+        if name.upper() in KEY_VARIABLES and not value.strip():
             raise ValueError(f"{name} is set, but holds nothing; unset it, or without keys all callers are let in")
     others, serve_defaults = split_serve(arguments)
     given = {name.upper() for name, value in os.environ.items() if value}

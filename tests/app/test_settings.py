@@ -64,6 +64,12 @@ def test_a_variable_for_the_keys_file_must_name_one(monkeypatch: pytest.MonkeyPa
         read_settings([])
 
 
+def test_variables_of_others_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable without the prefix belongs to another program, also an empty one."""
+    monkeypatch.setenv("API_KEYS", "")
+    assert read_settings([]).keys() == ()
+
+
 def test_a_keys_file_that_is_bad_is_named(tmp_path: Path) -> None:
     """The error has the setting, the file and the line."""
     path = tmp_path / "keys"
