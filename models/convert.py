@@ -14,7 +14,7 @@ from pathlib import Path
 from models import checkpoint
 from models.export.targets import TARGETS, export_checkpoint
 from models.export.timm import read_timm_config
-from models.files import check_writable
+from models.files import check_writable, read_file, replace_atomically
 from models.golden import record_golden_sample, synthetic_image
 from models.labels import read_labels
 from models.metadata import CheckpointMetadata
@@ -61,9 +61,12 @@ def copy_checkpoint(args: argparse.Namespace, file: Path) -> str:
     _refuse(
         args, IMPORT_FLAGS, f"is for weights from elsewhere; {file} is a checkpoint of this project, which tells it"
     )
-    found = checkpoint.read_checkpoint(file)
-    version = checkpoint.write_checkpoint(args.out, found.metadata, checkpoint.restore_model(found))
-    return f"wrote {args.out}: version {version}, the checkpoint that {args.source} holds"
+    contents = read_file(file)
+    found = checkpoint.parse_checkpoint(file, contents)
+    checkpoint.restore_model(found)  # checks that the weights fit
+    with replace_atomically(args.out) as out:  # the bytes as they are: safetensors writes its metadata in any order
+        out.write(contents.data)
+    return f"wrote {args.out}: version {found.version}, the checkpoint that {args.source} holds"
 
 
 def make_checkpoint(args: argparse.Namespace) -> str:

@@ -3,7 +3,7 @@
 Owns the route `POST /`. Specification: image-classification of huggingface.js' packages/tasks.
 """
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter
@@ -19,7 +19,9 @@ from app.http.routing import GuardedRoute
 from app.http.schemas import json_response
 from app.protocols.bodies import JsonLimits, decode_base64, parse_json, read_body, run_by_size
 from app.protocols.errors import quote
-from models.predictions import Prediction
+
+if TYPE_CHECKING:
+    from models.predictions import Prediction
 
 JSON_START = b"{"  # which no image file begins with
 LONGEST_MARGIN = 64  # bytes of blanks before it
@@ -77,7 +79,7 @@ def _check_parameters(given: Any) -> Parameters:
         raise InvalidParameter(f"{name} is {quote(fault['input'])}: {fault['msg'].lower()}.") from error
 
 
-def _apply_function(prediction: Prediction, function: str | None) -> NDArray[np.float32]:
+def _apply_function(prediction: "Prediction", function: str | None) -> NDArray[np.float32]:
     """(K,) scores: the calibrated probabilities, the sigmoid of the logits, or the logits."""
     if function == "none":
         return prediction.logits

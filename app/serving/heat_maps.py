@@ -33,9 +33,10 @@ class HeatMapThread:
     """
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing, niceness: int = NICENESS) -> None:
-        self._model, self._preprocessing, self._niceness = model, preprocessing, niceness
+        self._model, self._preprocessing = model, preprocessing
         self._network: Blocks | None = None
-        self._executor = ThreadPoolExecutor(1, "explain", initializer=self._give_way)
+        # No bound method: the model would be in a reference cycle, and its memory stay after a reload.
+        self._executor = ThreadPoolExecutor(1, "explain", initializer=_give_way, initargs=(niceness,))
 
     def start(self) -> None:
         """Starts the thread, within a millisecond. Must be called before the threads of the model start."""
@@ -57,16 +58,17 @@ class HeatMapThread:
         explanation = explain(self._network, normalise(batch, self._preprocessing), index)
         return explanation, time.monotonic() - started
 
-    def _give_way(self) -> None:
-        """Limits the calling thread to one core and lowers its priority.
 
-        torch limits the calling thread and those that have not yet used torch. So another thread sets the old number
-        again, which then counts for all but this one.
-        """
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        restorer = threading.Thread(target=torch.set_num_threads, args=(threads,))
-        restorer.start()
-        restorer.join()
-        with suppress(OSError):  # on Linux a thread has a priority of its own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
+def _give_way(niceness: int) -> None:
+    """Limits the calling thread to one core and lowers its priority.
+
+    torch limits the calling thread and those that have not yet used torch. So another thread sets the old number
+    again, which then counts for all but this one.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    restorer = threading.Thread(target=torch.set_num_threads, args=(threads,))
+    restorer.start()
+    restorer.join()
+    with suppress(OSError):  # on Linux a thread has a priority of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

@@ -127,5 +127,5 @@ async def test_errors_are_objects_with_one_string(
 async def test_other_methods_belong_to_the_page(client: httpx.AsyncClient) -> None:
     """The protocol has POST alone."""
     response = await client.get("/")
-    assert response.status_code == 405
-    assert response.headers["content-type"] == "application/problem+json"
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/html")
