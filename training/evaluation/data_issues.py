@@ -33,7 +33,8 @@ class DataIssues:
     def summary(self) -> str:
         """The numbers of issues, for the line at the end of a run."""
         labels, duplicates = len(self.label_issues), self.near_duplicates.images
-        return f"{labels} likely wrong labels, {duplicates} near-duplicates; see report"
+        plurals = ("" if labels == 1 else "s"), ("" if duplicates == 1 else "s")
+        return f"{labels} likely wrong label{plurals[0]}, {duplicates} near-duplicate{plurals[1]}; see report"
 
 
 @dataclass(frozen=True, slots=True)

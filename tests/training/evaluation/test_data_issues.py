@@ -37,7 +37,7 @@ def test_labels_of_training_images_are_not_examined() -> None:
 
 def test_the_summary_has_both_numbers() -> None:
     """It is the end of the last line of a run."""
-    assert examine().summary == "1 likely wrong labels, 2 near-duplicates; see report"
+    assert examine().summary == "1 likely wrong label, 2 near-duplicates; see report"
 
 
 def test_accuracy_and_coverage_are_measured_with_and_without_leaks() -> None:
